@@ -1,0 +1,49 @@
+# Everything a person does here, by name. `make` alone lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format bench clean
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# One stamp an extra, so that serving does not wait for the tools of tests and benchmarks.
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Say which: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: EXTRA =
+$(VENV)/.dev: EXTRA = [dev]
+$(VENV)/.bench: EXTRA = [bench]
+$(VENV)/.run $(VENV)/.dev $(VENV)/.bench: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) what constraints.txt pins ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.$(EXTRA)'
+	@touch $@
+
+serve: $(VENV)/.run ## run the server on 127.0.0.1:8080, with a PostgreSQL of its own unless DATABASE_URL is set
+	@exec $(BIN)/bulkhead-trio serve
+
+test: $(VENV)/.dev ## every test, against a real PostgreSQL that the tests start
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## the gate: format, lint, types, import rules, all tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev ## rewrite the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.bench ## the isolation benchmark: a table, JSON and pictures in bench/results/
+	@$(BIN)/python -m bench.isolation
+
+clean: ## remove what the targets above made (the data directory too)
+	rm -rf $(VENV) .bulkhead .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench/results dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

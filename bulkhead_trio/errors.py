@@ -1,0 +1,173 @@
+"""What can go wrong, and whose fault it is.
+
+Errors state facts: a stable ``code`` (the contract's), a message for the caller, and where waiting
+helps, ``retry_after``. They know nothing of HTTP; ``bulkhead_trio.api._problem`` is the only place
+where one becomes a status code.
+
+Three kinds:
+
+* `Rejected`: refused before it ran, to protect something. Never an accident, never a failure of
+  whatever was protected.
+* `Unavailable` and `DeadlineExceeded`: it was tried, and what it needs failed or was too slow.
+* `CallerError`: the caller's mistake. It never counts against a breaker.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BulkheadTrioError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Attributes:
+        code: the contract's name for this kind of error.
+        retry_after: seconds after which another try may succeed; ``None`` where waiting does not
+            help.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after = retry_after
+
+
+# --- refused before it ran -----------------------------------------------------------------------
+
+
+class Rejected(BulkheadTrioError):
+    """Work that was refused before it ran."""
+
+    @property
+    def reason(self) -> str:
+        """Why, as a stable word for metrics and callers: the error's ``code``."""
+        return self.code
+
+
+class BulkheadFull(Rejected):
+    """Every worker is busy and every waiting place is taken."""
+
+    code = "bulkhead_full"
+
+
+class QueueTimeout(Rejected):
+    """The longest wait that this bulkhead allows has passed before a worker was free."""
+
+    code = "queue_timeout"
+
+
+class DeadlineUnreachable(Rejected):
+    """The predicted wait is longer than what remains of the request's deadline."""
+
+    code = "deadline_unreachable"
+
+
+class Shed(Rejected):
+    """Dropped to protect the rest: displaced by more important work, or its supervisor went down."""
+
+    code = "shed"
+
+
+class CircuitOpen(Rejected):
+    """The breaker is open; ``retry_after`` is what is left of its cooldown."""
+
+    code = "circuit_open"
+
+
+class RateLimited(Rejected):
+    """The caller's quota is used up; ``retry_after`` says when there is some again."""
+
+    code = "rate_limited"
+
+
+class Draining(Rejected):
+    """The server is shutting down and takes no new work."""
+
+    code = "draining"
+
+
+# --- tried, and failed ---------------------------------------------------------------------------
+
+
+class DeadlineExceeded(BulkheadTrioError):
+    """The deadline passed while the work waited or ran.
+
+    Attributes:
+        is_servers: whether the limit that passed was the server's own (then a slow dependency is
+            to blame, and its breaker counts it) or a shorter one that the caller asked for.
+    """
+
+    code = "deadline_exceeded"
+
+    def __init__(self, message: str, *, is_servers: bool) -> None:
+        super().__init__(message)
+        self.is_servers = is_servers
+
+
+class Unavailable(BulkheadTrioError):
+    """Something that the work needs is away."""
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL is away, refuses connections, or broke off in the middle."""
+
+    code = "database_unavailable"
+
+
+class StateUnavailable(Unavailable):
+    """The shared state (Redis) is away and configuration says to refuse then."""
+
+    code = "state_unavailable"
+
+
+# --- the caller's mistakes -----------------------------------------------------------------------
+
+
+class CallerError(BulkheadTrioError):
+    """The request cannot be served as it is; sending it again unchanged will not help."""
+
+    code = "bad_request"
+
+
+class InvalidHeader(CallerError):
+    """A header has a value that it cannot have."""
+
+    code = "invalid_header"
+
+
+class TierMissing(CallerError):
+    """The request does not say which tier it belongs to."""
+
+    code = "tenant_tier_missing"
+
+
+class TierInvalid(CallerError):
+    """There is no such tier."""
+
+    code = "tenant_tier_invalid"
+
+
+class ApiKeyMissing(CallerError):
+    """The request needs an API key and has none."""
+
+    code = "api_key_missing"
+
+
+class ApiKeyInvalid(CallerError):
+    """The API key is not one of ours."""
+
+    code = "api_key_invalid"
+
+
+class AdminKeyMissing(CallerError):
+    """The admin surface was asked without its key."""
+
+    code = "admin_key_missing"
+
+
+class AdminKeyInvalid(CallerError):
+    """The admin key is wrong."""
+
+    code = "admin_key_invalid"
