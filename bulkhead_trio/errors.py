@@ -65,7 +65,7 @@ class DeadlineUnreachable(Rejected):
 
 
 class Shed(Rejected):
-    """Dropped to protect the rest: displaced by more important work, or its supervisor went down."""
+    """Dropped to protect the rest: displaced by something more important, or left by a crash."""
 
     code = "shed"
 

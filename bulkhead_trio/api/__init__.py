@@ -1,0 +1,1 @@
+"""HTTP in: handlers, the Quart-Trio app, and the one place where an error becomes a status code."""

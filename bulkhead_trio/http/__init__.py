@@ -1,0 +1,1 @@
+"""Serving ASGI on sockets."""

@@ -1,0 +1,242 @@
+"""The outermost layer of the application: what holds for every request, whoever answers it.
+
+Pure ASGI, so that it stands in front of Quart and of whatever else answers: the request's id, the
+limits on what a request may be, draining, the log line, and a last net for mistakes of ours.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+from urllib.parse import unquote
+
+import attrs
+import structlog
+import trio
+
+from bulkhead_trio.api._problem import problem, problem_of
+from bulkhead_trio.api.drain import DrainGate
+from bulkhead_trio.api.messages import Listener, Response
+from bulkhead_trio.errors import Draining
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_log = structlog.get_logger("bulkhead_trio.access")
+
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+_TRACEPARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+_AMBIGUOUS_ESCAPE = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
+
+PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
+"""Answered while draining too: they are how an operator sees that it drains."""
+
+
+@attrs.frozen
+class RequestLimits:
+    """What a request may be.
+
+    Attributes:
+        max_target_bytes: of path and query together.
+        max_header_bytes: of all names and values together.
+        max_header_count: fields.
+        max_body_bytes: as declared by ``Content-Length``.
+    """
+
+    max_target_bytes: int = 8 * 1024
+    max_header_bytes: int = 16 * 1024
+    max_header_count: int = 100
+    max_body_bytes: int = 1024 * 1024
+
+
+class Edge:
+    """Wraps an ASGI application.
+
+    Args:
+        app: answers what gets through.
+        gate: counts requests, and refuses them while draining.
+        limits: on what a request may be.
+        listener: which listener this is for.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, gate: DrainGate, limits: RequestLimits, listener: Listener
+    ) -> None:
+        self._app = app
+        self._gate = gate
+        self._limits = limits
+        self._listener = listener
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await _refuse_websocket(scope, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        exchange = _Exchange(scope, send, self._gate, _request_id(headers))
+        bound: dict[str, str] = {"request_id": exchange.request_id}
+        if (trace_id := _trace_id(headers)) is not None:
+            bound["trace_id"] = trace_id
+        with structlog.contextvars.bound_contextvars(**bound):
+            try:
+                await self._dispatch(exchange, scope, receive)
+            finally:
+                exchange.log()
+
+    async def _dispatch(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
+        if (refusal := self._refusal(scope)) is not None:
+            await exchange.respond(refusal, closes=True)
+            return
+        scope["path"] = _decoded_path(scope["raw_path"])
+        scope["bulkhead_trio.listener"] = self._listener
+        try:
+            if scope["path"] in PROBES:
+                await self._app(scope, receive, exchange.send)
+            else:
+                with self._gate.passage():
+                    await self._app(scope, receive, exchange.send)
+        except Draining as error:
+            await exchange.respond(problem_of(error, instance=scope["path"]), closes=True)
+        except Exception:
+            _log.exception("request_failed")
+            if exchange.has_started:
+                raise
+            await exchange.respond(
+                problem("internal", "The server made a mistake.", instance=scope["path"]),
+                closes=True,
+            )
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """The answer to a request that is refused for what it is, before anything is decided."""
+        limits = self._limits
+        target = len(scope["raw_path"]) + len(scope["query_string"])
+        if target > limits.max_target_bytes:
+            return problem("uri_too_long", f"A target has at most {limits.max_target_bytes} bytes.")
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        size = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > limits.max_header_count or size > limits.max_header_bytes:
+            return problem(
+                "headers_too_large",
+                f"At most {limits.max_header_count} header fields "
+                f"and {limits.max_header_bytes} bytes of them.",
+            )
+        if not scope["raw_path"].startswith(b"/"):
+            return problem("bad_request", "The request's target must be a path.")
+        if _declared_length(headers) > limits.max_body_bytes:
+            return problem("body_too_large", f"A body has at most {limits.max_body_bytes} bytes.")
+        return None
+
+
+class _Exchange:
+    """One request and its answer: adds what every answer has, and remembers what to log."""
+
+    def __init__(self, scope: Scope, send: Send, gate: DrainGate, request_id: str) -> None:
+        self.request_id = request_id
+        self.has_started = False
+        self._scope = scope
+        self._send = send
+        self._gate = gate
+        self._status: int | None = None
+        self._began = trio.current_time()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_started = True
+            self._status = message["status"]
+            message["headers"] = [*message["headers"], *self._common_headers(message["headers"])]
+        await self._send(message)
+
+    def _common_headers(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        names = {name.lower() for name, _ in present}
+        common = [
+            (b"x-request-id", self.request_id.encode("ascii")),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if b"cache-control" not in names:
+            # An answer belongs to one tenant; no cache on the way may give it to another.
+            common.append((b"cache-control", b"no-store"))
+        if self._gate.is_draining and b"connection" not in names:
+            common.append((b"connection", b"close"))
+        return common
+
+    async def respond(self, response: Response, *, closes: bool) -> None:
+        headers = [
+            (b"content-type", response.content_type.encode("ascii")),
+            (b"content-length", str(len(response.body)).encode("ascii")),
+            *((name.encode("ascii"), value.encode("ascii")) for name, value in response.headers),
+        ]
+        if closes:
+            headers.append((b"connection", b"close"))
+        await self.send(
+            {"type": "http.response.start", "status": response.status, "headers": headers}
+        )
+        await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
+
+    def log(self) -> None:
+        milliseconds = round((trio.current_time() - self._began) * 1000, 3)
+        write = _log.debug if self._scope["path"] in PROBES else _log.info
+        write(
+            "request",
+            method=self._scope["method"],
+            path=self._scope["path"],
+            status=self._status,
+            duration_ms=milliseconds,
+        )
+
+
+def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+    given = [value for name, value in headers if name == b"x-request-id"]
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        return given[0].decode("ascii")
+    return secrets.token_hex(16)
+
+
+def _trace_id(headers: list[tuple[bytes, bytes]]) -> str | None:
+    given = [value for name, value in headers if name == b"traceparent"]
+    match = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
+    return None if match is None else match[1].decode("ascii")
+
+
+def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _decoded_path(raw: bytes) -> str:
+    """The path that routes are matched against.
+
+    A path that hides a slash, a backslash or a NUL in an escape stays as it was sent, and so
+    matches nothing: it must never mean something else than what it looks like.
+    """
+    text = raw.decode("ascii", errors="replace")
+    return text if _AMBIGUOUS_ESCAPE.search(raw) else unquote(text)
+
+
+async def _refuse_websocket(scope: Scope, send: Send) -> None:
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    response = problem("not_found", "There is no WebSocket here.", instance=scope["path"])
+    headers = [
+        (b"content-type", response.content_type.encode("ascii")),
+        (b"content-length", str(len(response.body)).encode("ascii")),
+        (b"x-request-id", _request_id(scope["headers"]).encode("ascii")),
+    ]
+    await send(
+        {"type": "websocket.http.response.start", "status": response.status, "headers": headers}
+    )
+    await send({"type": "websocket.http.response.body", "body": response.body})

@@ -1,0 +1,129 @@
+"""What handlers take and give: small frozen types that know neither Quart nor sockets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Self
+from urllib.parse import parse_qsl
+
+import attrs
+import msgspec
+
+from bulkhead_trio.errors import CallerError, InvalidHeader
+
+Listener = Literal["public", "admin"]
+
+MAX_QUERY_FIELDS = 100
+"""More parameters than any of our resources has; bounds what parsing may cost."""
+
+_DECIMAL_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+
+
+class Headers:
+    """A request's header fields, looked up by lower-case name."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in raw:
+            self._values.setdefault(name.decode("latin-1").lower(), []).append(
+                value.decode("latin-1").strip()
+            )
+
+    def get(self, name: str) -> str | None:
+        """The value; repeated fields joined by commas (RFC 9110, 5.3); ``None`` when absent."""
+        values = self._values.get(name)
+        return None if values is None else ", ".join(values)
+
+
+@attrs.frozen
+class Request:
+    """One request, as a handler sees it.
+
+    Attributes:
+        method: in upper case.
+        path: decoded, beginning with a slash.
+        query: the raw query string, without the question mark.
+        headers: all of them.
+        listener: which of the server's listeners it came in by.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
+    listener: Listener = "public"
+
+    @classmethod
+    def from_scope(cls, scope: Mapping[str, Any]) -> Self:
+        """From an ASGI ``http`` scope."""
+        return cls(
+            method=scope["method"],
+            path=scope["path"],
+            query=scope["query_string"],
+            headers=Headers(scope["headers"]),
+            listener=scope.get("bulkhead_trio.listener", "public"),
+        )
+
+    def parameters(self) -> dict[str, str]:
+        """The query's fields.
+
+        Raises:
+            CallerError: it is not a query, has too many fields, or says one thing twice.
+        """
+        try:
+            pairs = parse_qsl(
+                self.query.decode("ascii"),
+                keep_blank_values=True,
+                errors="strict",
+                max_num_fields=MAX_QUERY_FIELDS,
+            )
+        except ValueError:
+            raise CallerError("the query string cannot be read") from None
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            raise CallerError("a query parameter is given twice")
+        return fields
+
+    def timeout(self) -> float | None:
+        """What ``X-Request-Timeout`` asks for, in seconds; ``None`` when it is absent.
+
+        Raises:
+            InvalidHeader: it is not a decimal number above 0.
+        """
+        text = self.headers.get("x-request-timeout")
+        if text is None:
+            return None
+        seconds = float(text) if _DECIMAL_SECONDS.fullmatch(text) else math.nan
+        if not seconds > 0:
+            raise InvalidHeader("X-Request-Timeout must be decimal seconds above 0")
+        return seconds
+
+
+@attrs.frozen
+class Response:
+    """One answer.
+
+    Attributes:
+        status: the HTTP status code.
+        body: all of it.
+        content_type: of the body.
+        headers: others; the front adds length, date and request id.
+    """
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def json(cls, value: Any, *, status: int = 200) -> Self:
+        """Encode ``value``."""
+        return cls(status=status, body=msgspec.json.encode(value))
+
+    def with_headers(self, more: Iterable[tuple[str, str]]) -> Self:
+        """The same answer with more headers."""
+        return attrs.evolve(self, headers=(*self.headers, *more))

@@ -1,0 +1,73 @@
+"""The Quart-Trio application: a blueprint a resource; the one place where handlers meet Quart."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import quart
+import structlog
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from bulkhead_trio.api._problem import problem, problem_of_status
+from bulkhead_trio.api.messages import Request, Response
+from bulkhead_trio.api.routes import Resource, Route, answer
+
+_log = structlog.get_logger("bulkhead_trio.api")
+
+
+def create_quart_app(resources: Iterable[Resource], *, max_body_bytes: int) -> QuartTrio:
+    """Bind every resource's handlers to a new application.
+
+    Args:
+        resources: what it answers.
+        max_body_bytes: the largest body that a handler is given.
+    """
+    app = QuartTrio(__name__, static_folder=None, template_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False
+    for resource in resources:
+        blueprint = quart.Blueprint(resource.name, __name__)
+        for route in resource.routes():
+            blueprint.add_url_rule(
+                route.path,
+                endpoint=f"{route.method}_{route.path}".replace(".", "_"),
+                view_func=_view(route),
+                methods=[route.method],
+            )
+        app.register_blueprint(blueprint)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _mistake)
+    return app
+
+
+def _view(route: Route) -> Callable[[], Awaitable[quart.Response]]:
+    async def view() -> quart.Response:
+        request = Request.from_scope(quart.request.scope)
+        if request.listener == "admin" and not route.is_admin:
+            return _quart_response(problem_of_status(404, instance=request.path))
+        return _quart_response(await answer(route.handler, request))
+
+    return view
+
+
+def _quart_response(response: Response) -> quart.Response:
+    made = quart.Response(response.body, status=response.status, content_type=response.content_type)
+    for name, value in response.headers:
+        made.headers.add(name, value)
+    return made
+
+
+async def _http_error(error: HTTPException) -> quart.Response:
+    """Quart's own answers, such as 404 and 405, in the contract's form."""
+    allow = [(name, value) for name, value in error.get_headers() if name.lower() == "allow"]
+    status = error.code if error.code is not None and error.code >= 400 else 400
+    return _quart_response(problem_of_status(status, instance=quart.request.path, headers=allow))
+
+
+async def _mistake(error: Exception) -> quart.Response:
+    _log.error("request_failed", exc_info=error)
+    return _quart_response(
+        problem("internal", "The server made a mistake.", instance=quart.request.path)
+    )

@@ -1,0 +1,368 @@
+"""The composition root: settings become resources, nurseries and an application.
+
+The only place that knows every part. It starts them from the inside out (database, tiers, HTTP) and
+takes them down in the opposite order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import structlog
+import trio
+
+from bulkhead_trio.api._problem import unreadable_request
+from bulkhead_trio.api.admin import AdminGuard
+from bulkhead_trio.api.data import DataResource
+from bulkhead_trio.api.description import DescriptionResource
+from bulkhead_trio.api.drain import DrainGate
+from bulkhead_trio.api.edge import Edge, RequestLimits
+from bulkhead_trio.api.health import HealthResource
+from bulkhead_trio.api.messages import Listener
+from bulkhead_trio.api.metrics import MetricsResource
+from bulkhead_trio.api.quart_app import create_quart_app
+from bulkhead_trio.config import Settings, TierSettings
+from bulkhead_trio.database import Connection, Pool
+from bulkhead_trio.database.embedded import open_embedded_server
+from bulkhead_trio.database.migrate import migrate, seed
+from bulkhead_trio.http.hypercorn_front import ConnectionLimits, HypercornFront
+from bulkhead_trio.observe.logs import configure_logging
+from bulkhead_trio.observe.metrics import Metrics
+from bulkhead_trio.policies.breaker import BreakerTransition, CircuitBreaker, Consecutive
+from bulkhead_trio.policies.compartment import Compartment, SupervisorCrashed
+from bulkhead_trio.policies.rate import FixedWindow, RateLimiter
+from bulkhead_trio.tenancy import TierResolver
+from bulkhead_trio.tiers import Tier, TierSnapshots, is_database_failure
+
+Announce: TypeAlias = Callable[[str], None]
+
+_log = structlog.get_logger("bulkhead_trio.app")
+
+REFUSALS = (
+    "rate_limited", "bulkhead_full", "circuit_open", "deadline_unreachable", "shed",
+)  # fmt: skip
+
+STATEMENT_TIMEOUT_MARGIN = 1.0
+"""Seconds by which PostgreSQL's own limit is behind a tier's: it is the second line."""
+
+CONNECT_SECONDS = 5.0
+OPERATIONS_CONNECTIONS = 2
+CLOSING_SECONDS = 5.0
+"""What open connections get after the last answer to read it and go."""
+
+EMBEDDED_SPARE_CONNECTIONS = 200
+"""Beside this process's own: other processes on the same data directory, and people with psql."""
+
+
+@attrs.frozen
+class Application:
+    """What is running: its ASGI sides by listener, and what shuts it down."""
+
+    sides: Mapping[Listener, Any]
+    gate: DrainGate
+    tiers: Mapping[str, Tier[Connection]]
+
+
+# --- serving -------------------------------------------------------------------------------------
+
+
+async def serve(settings: Settings, *, announce: Announce) -> None:
+    """Run the server until it is told to stop, and then until everything is given back.
+
+    SIGTERM or SIGINT begins draining; a second SIGINT does not wait for what still runs.
+
+    Args:
+        settings: all of them.
+        announce: told, in sentences for a person, what was done.
+    """
+    configure_logging(level=settings.log_level, format=settings.log_format)
+    stopping = _Stopping(grace=settings.shutdown_grace_seconds)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stopping.watch, signals)
+            with stopping.starting:
+                async with open_application(settings, announce=announce) as application:
+                    await _serve_application(settings, application, stopping, announce)
+            nursery.cancel_scope.cancel()
+
+
+class _Stopping:
+    """What the signals mean at each stage: give up starting, drain, or stop waiting."""
+
+    def __init__(self, *, grace: float) -> None:
+        self.starting = trio.CancelScope()
+        self.grace = trio.CancelScope()
+        self.requested = trio.Event()
+        self._grace_seconds = grace
+        self._is_serving = False
+
+    def serving(self) -> None:
+        """From now on a signal begins to drain."""
+        self._is_serving = True
+
+    async def watch(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if not self._is_serving:
+                self.starting.cancel()
+            elif not self.requested.is_set():
+                _log.info("draining", signal=signal.Signals(number).name)
+                self.grace.deadline = trio.current_time() + self._grace_seconds
+                self.requested.set()
+            elif number == signal.SIGINT:
+                self.grace.cancel()
+
+
+async def _serve_application(
+    settings: Settings, application: Application, stopping: _Stopping, announce: Announce
+) -> None:
+    listeners = {"public": await _open_listeners(settings.api_host, settings.api_port)}
+    if settings.admin_bind is not None:
+        bind = settings.admin_bind
+        listeners["admin"] = await _open_listeners(bind.host, bind.port)
+    fronts: list[HypercornFront] = []
+    async with trio.open_nursery() as nursery:
+        for name, side in application.sides.items():
+            if name not in listeners:
+                continue
+            front = HypercornFront(side, limits=ConnectionLimits(), render_error=unreadable_request)
+            await nursery.start(front.serve, listeners[name])
+            fronts.append(front)
+        _announce_ready(settings, listeners, announce)
+        stopping.serving()
+        await stopping.requested.wait()
+        await _drain(application.gate, fronts, stopping.grace)
+        nursery.cancel_scope.deadline = trio.current_time() + CLOSING_SECONDS
+    announce("Stopped; everything is given back.")
+
+
+async def _drain(gate: DrainGate, fronts: list[HypercornFront], grace: trio.CancelScope) -> None:
+    """Refuse new work, wait for what runs as long as ``grace`` allows, then close."""
+    gate.close()
+    with grace:
+        await gate.wait_idle()
+    if grace.cancelled_caught:
+        _log.warning("grace_passed", in_flight=gate.in_flight)
+        gate.cut_off()
+    for front in fronts:
+        await front.close()
+
+
+async def _open_listeners(host: str, port: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=host)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot listen on {host} port {port}: {error.strerror}"
+        ) from error
+
+
+def _announce_ready(
+    settings: Settings, listeners: Mapping[str, list[trio.SocketListener]], announce: Announce
+) -> None:
+    host, port = listeners["public"][0].socket.getsockname()[:2]
+    base = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    announce(f"Serving on {base}")
+    if "admin" in listeners:
+        admin_host, admin_port = listeners["admin"][0].socket.getsockname()[:2]
+        announce(f"Admin surface on {admin_host} port {admin_port}")
+    if not settings.trust_tier_header:
+        return
+    first, last = settings.tiers[0].name, settings.tiers[-1].name
+    announce("Three to try:")
+    announce(f"  curl -i {base}/api/data -H 'X-Tenant-Tier: {first}'")
+    announce(f"  curl -i '{base}/api/data?limit=3' -H 'X-Tenant-Tier: {last}'")
+    announce(f"  curl {base}/metrics/bulkheads")
+
+
+# --- composing -----------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_application(settings: Settings, *, announce: Announce) -> AsyncIterator[Application]:
+    """Start everything behind HTTP, and take it down again on leaving.
+
+    Raises:
+        EmbeddedServerError: the embedded PostgreSQL cannot be started.
+        psycopg.Error: the database cannot be reached or migrated.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    admin_key = _kept_secret(settings.admin_api_key, settings.data_dir / "admin.key", announce)
+    if settings.redis_url is not None:
+        _log.warning("redis_not_used", reason="this version keeps its state in memory")
+    async with _database(settings, announce) as conninfo:
+        await _prepare_database(conninfo, settings, announce)
+        async with trio.open_nursery() as nursery:
+            tiers: dict[str, Tier[Connection]] = {}
+            metrics = Metrics(TierSnapshots(tiers), reasons=REFUSALS)
+            for tier_settings in settings.tiers:
+                tier = _make_tier(tier_settings, conninfo, metrics)
+                tiers[tier.name] = tier
+                await nursery.start(tier.run)
+            operations = _make_pool("ops", conninfo, OPERATIONS_CONNECTIONS, CONNECT_SECONDS)
+            await nursery.start(operations.run)
+            yield _compose(settings, tiers, metrics, operations, admin_key)
+            nursery.cancel_scope.cancel()
+
+
+def _compose(
+    settings: Settings,
+    tiers: Mapping[str, Tier[Connection]],
+    metrics: Metrics,
+    operations: Pool[Connection],
+    admin_key: str,
+) -> Application:
+    async def database_answers() -> None:
+        async with operations.acquire() as connection:
+            await connection.execute("SELECT 1")
+
+    gate = DrainGate()
+    guard = AdminGuard(admin_key, is_public=settings.metrics_public)
+    names = tuple(tiers)
+    resources = (
+        HealthResource({"database": database_answers}, gate),
+        DataResource(
+            tiers,
+            TierResolver(names, trust_header=settings.trust_tier_header),
+            allow_force_error=settings.force_error_enabled,
+        ),
+        MetricsResource(tiers, metrics, guard),
+        DescriptionResource(version=version("bulkhead-trio"), tiers=names, guard=guard),
+    )
+    app: Any = create_quart_app(resources, max_body_bytes=settings.max_body_bytes)
+    limits = RequestLimits(max_body_bytes=settings.max_body_bytes)
+    listeners: tuple[Listener, ...] = ("public", "admin")
+    sides: dict[Listener, Any] = {
+        name: Edge(app, gate=gate, limits=limits, listener=name) for name in listeners
+    }
+    return Application(sides=sides, gate=gate, tiers=tiers)
+
+
+def _make_tier(settings: TierSettings, conninfo: str, metrics: Metrics) -> Tier[Connection]:
+    limiter = None
+    if settings.rate_limit is not None:
+        rule = FixedWindow(limit=settings.rate_limit, seconds=settings.window)
+        limiter = RateLimiter(rule, name=settings.name)
+    return Tier(
+        settings.name,
+        timeout=settings.timeout,
+        limiter=limiter,
+        compartment=Compartment(
+            settings.name,
+            workers=settings.workers,
+            queue=settings.queue,
+            on_crash=_log_crash,
+        ),
+        breaker=CircuitBreaker(
+            settings.name,
+            window=Consecutive(settings.failure_threshold),
+            wait_in_open=settings.cooldown,
+            is_failure=is_database_failure,
+            on_transition=_log_transition,
+        ),
+        pool=_make_pool(settings.name, conninfo, settings.connections, settings.timeout),
+        on_outcome=metrics.observe,
+    )
+
+
+def _log_crash(crash: SupervisorCrashed) -> None:
+    _log.error(
+        "supervisor_crashed",
+        tier=crash.compartment,
+        restart_in=crash.restart_in,
+        exc_info=crash.error,
+    )
+
+
+def _log_transition(moved: BreakerTransition) -> None:
+    _log.warning(
+        "breaker_moved", tier=moved.breaker, before=moved.before.value, after=moved.after.value
+    )
+
+
+# --- the database --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _database(settings: Settings, announce: Announce) -> AsyncIterator[str]:
+    """The connection string of the configured server, or of the embedded one, kept running."""
+    if settings.database_url is not None:
+        announce("Using the PostgreSQL that DATABASE_URL names.")
+        yield settings.database_url
+        return
+    directory = settings.data_dir / "postgres"
+    announce(f"Starting the embedded PostgreSQL in {directory} ...")
+    wanted = settings.connections_needed + EMBEDDED_SPARE_CONNECTIONS
+    async with (
+        open_embedded_server(directory, max_connections=wanted) as server,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(server.supervise)
+        yield server.conninfo
+        nursery.cancel_scope.cancel()
+
+
+async def _prepare_database(conninfo: str, settings: Settings, announce: Announce) -> None:
+    connection = await Connection.connect(
+        conninfo,
+        autocommit=True,
+        application_name="bulkhead-trio/migrate",
+        connect_timeout=int(CONNECT_SECONDS),
+    )
+    async with connection:
+        applied = await migrate(connection)
+        for migration in applied:
+            announce(f"Applied migration {migration.version} ({migration.name}).")
+        if not settings.is_production:
+            rows = await seed(connection, [tier.name for tier in settings.tiers])
+            if rows:
+                announce(f"Seeded {rows} demonstration rows.")
+
+
+def _make_pool(name: str, conninfo: str, size: int, timeout: float) -> Pool[Connection]:
+    milliseconds = int((timeout + STATEMENT_TIMEOUT_MARGIN) * 1000)
+
+    async def connect() -> Connection:
+        return await Connection.connect(
+            conninfo,
+            autocommit=True,
+            application_name=f"bulkhead-trio/{name}",
+            connect_timeout=int(CONNECT_SECONDS),
+            options=f"-c statement_timeout={milliseconds} -c TimeZone=UTC",
+        )
+
+    return Pool(name, connect, max_size=size)
+
+
+# --- secrets -------------------------------------------------------------------------------------
+
+
+def _kept_secret(configured: str | None, path: Path, announce: Announce) -> str:
+    """The configured secret, or the one kept in ``path``, made there at first start (0600)."""
+    if configured is not None:
+        return configured
+    if not path.exists():
+        _keep_secret(path, secrets.token_urlsafe(32))
+        announce(f"The admin key is in {path}")
+    return path.read_text().strip()
+
+
+def _keep_secret(path: Path, secret: str) -> None:
+    """Write ``secret`` to ``path`` whole or not at all; whoever came first has decided."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)

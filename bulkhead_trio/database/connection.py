@@ -1,0 +1,322 @@
+"""One PostgreSQL connection, driven natively by Trio.
+
+psycopg's protocol code is a set of generators that yield what they want to wait for. This module
+does the waiting with `trio.lowlevel.wait_readable` and `wait_writable` on libpq's own socket: no
+thread, no asyncio, no bridge. Cursors, transactions, prepared statements and adaptation are
+psycopg's, unchanged. ``docs/database.md`` says why and with which figures.
+
+A cancelled query leaves the protocol in the middle of an answer. `Connection` then remembers the
+interrupted generator and refuses further work until `Connection.recover` has asked the server to
+cancel the query and has read the rest of the answer, or has closed the connection. Whoever owns
+the connection decides when that happens, so a caller whose deadline has passed does not have to
+wait for a server that hangs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+from collections.abc import AsyncGenerator
+from typing import Any, NoReturn, Self, TypeVar, cast
+
+import msgspec
+import psycopg
+import trio
+from psycopg import generators, pq
+from psycopg._conninfo_utils import get_param, split_attempts
+from psycopg.abc import ConnDict, ConnParam, PQGen, PQGenConn
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.json import set_json_loads
+from psycopg.waiting import Ready, Wait
+
+RV = TypeVar("RV")
+
+_log = logging.getLogger("bulkhead_trio.database")
+
+_IDLE = pq.TransactionStatus.IDLE
+_ACTIVE = pq.TransactionStatus.ACTIVE
+
+CONNECT_SECONDS = 10.0
+"""The longest that one attempt to connect may take when ``connect_timeout`` does not say so.
+
+libpq's own default is for ever; ten seconds outlast a busy server's fork and authentication."""
+
+DEFAULT_PORT = "5432"
+
+
+async def _wait_socket(fd: int, wanted: Wait) -> Ready:
+    """Wait until ``fd`` is ready for what a psycopg generator asks for."""
+    if wanted == Wait.R:
+        await trio.lowlevel.wait_readable(fd)
+        return Ready.R
+    if wanted == Wait.W:
+        await trio.lowlevel.wait_writable(fd)
+        return Ready.W
+    return await _wait_either(fd)
+
+
+async def _wait_either(fd: int) -> Ready:
+    ready = 0
+
+    async def wait_one(wanted: Wait, scope: trio.CancelScope) -> None:
+        nonlocal ready
+        ready |= await _wait_socket(fd, wanted)
+        scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_one, Wait.R, nursery.cancel_scope)
+        nursery.start_soon(wait_one, Wait.W, nursery.cancel_scope)
+    return Ready(ready)
+
+
+async def _drive(generator: PQGen[RV], fd: int) -> RV:
+    """Run a psycopg generator to its end, waiting on ``fd`` as it asks."""
+    try:
+        wanted = next(generator)
+        while True:
+            wanted = generator.send(await _wait_socket(fd, wanted))
+    except StopIteration as stop:
+        return cast(RV, stop.value)
+
+
+async def _drive_connecting(generator: PQGenConn[RV]) -> RV:
+    """Like `_drive`, for generators whose socket may change from step to step."""
+    try:
+        fd, wanted = next(generator)
+        while True:
+            fd, wanted = generator.send(await _wait_socket(fd, wanted))
+    except StopIteration as stop:
+        return cast(RV, stop.value)
+
+
+class Connection(psycopg.AsyncConnection[Any]):
+    """A psycopg `~psycopg.AsyncConnection` that lives in Trio.
+
+    Open one with `connect`, in a task that closes it again; `bulkhead_trio.database.Pool` does
+    both for many. Not for use by two tasks at once: psycopg's lock makes the second one wait.
+    """
+
+    def __init__(self, pgconn: pq.abc.PGconn, *args: Any, **kwargs: Any) -> None:
+        super().__init__(pgconn, *args, **kwargs)
+        # psycopg uses its lock with `async with` only, and Trio's has the same shape.
+        self.lock = trio.Lock()  # type: ignore[assignment]
+        self._interrupted: PQGen[Any] | None = None
+        set_json_loads(msgspec.json.decode, self)
+
+    @classmethod
+    async def connect(  # type: ignore[override]
+        cls,
+        conninfo: str = "",
+        *,
+        autocommit: bool = False,
+        prepare_threshold: int | None = 5,
+        **params: ConnParam,
+    ) -> Self:
+        """Connect to the first of the hosts in ``conninfo`` that answers.
+
+        Args:
+            conninfo: a libpq connection string or URI.
+            autocommit: whether each statement is a transaction of its own.
+            prepare_threshold: executions of one statement after which the server keeps it
+                prepared; ``None`` never.
+            params: libpq parameters that override those of ``conninfo``; ``connect_timeout`` is
+                in seconds and for each attempt.
+
+        Raises:
+            psycopg.OperationalError: no host answered, or the one that did refused.
+        """
+        merged = conninfo_to_dict(conninfo, **params)
+        timeout = float(merged.get("connect_timeout") or 0) or CONNECT_SECONDS
+        failure: psycopg.Error | None = None
+        for attempt in await _attempts(merged):
+            try:
+                with trio.fail_after(timeout):
+                    connection = await cls._open(make_conninfo("", **attempt))
+            except trio.TooSlowError:
+                failure = psycopg.OperationalError(f"no answer within {timeout:g} s")
+            except psycopg.Error as error:
+                failure = error
+            else:
+                connection._autocommit = autocommit
+                connection.prepare_threshold = prepare_threshold
+                return connection
+        if failure is None:
+            failure = psycopg.OperationalError("the connection string names no host")
+        raise failure
+
+    @classmethod
+    async def _open(cls, conninfo: str) -> Self:
+        # psycopg's own generator; the libpq handle that a cancelled one leaves behind is closed
+        # when the generator is, which must not wait for the garbage collector.
+        generator = cls._connect_gen(conninfo)
+        try:
+            return await _drive_connecting(generator)
+        finally:
+            generator.close()
+
+    async def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = 0.0,  # noqa: ARG002  psycopg's signature; Trio needs no polling
+        timeout: float | None = None,
+    ) -> RV:
+        """Run one of psycopg's generators; the hook through which everything here waits.
+
+        Raises:
+            psycopg.OperationalError: the connection awaits `recover`, or broke.
+        """
+        if self._interrupted is not None:
+            gen.close()
+            raise psycopg.OperationalError("the connection was interrupted and awaits recovery")
+        scope = contextlib.nullcontext() if timeout is None else trio.fail_after(timeout)
+        try:
+            with scope:
+                return await _drive(gen, self.pgconn.socket)
+        except (trio.Cancelled, trio.TooSlowError, KeyboardInterrupt):
+            if self.pgconn.transaction_status == _ACTIVE:
+                self._interrupted = gen
+            raise
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a cancelled query's answer is still under way."""
+        return self._interrupted is not None
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the next user would find it as a fresh one: open, idle, in no transaction."""
+        return (
+            self._interrupted is None
+            and self.pgconn.status == pq.ConnStatus.OK
+            and self.pgconn.transaction_status == _IDLE
+        )
+
+    def has_gone(self) -> bool:
+        """Whether the server has closed an idle connection; asks the kernel, never waits.
+
+        An idle connection has nothing to read. If its socket is readable, then either the server
+        has gone or it has said something (a notice, a changed setting): libpq finds out which.
+        """
+        if self.pgconn.status != pq.ConnStatus.OK:
+            return True
+        try:
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return self.pgconn.status != pq.ConnStatus.OK
+
+    async def recover(self, *, timeout: float) -> bool:
+        """Make an interrupted connection reusable, or close it.
+
+        Sends PostgreSQL's cancel request, reads what is left of the answer and rolls an open
+        transaction back, shielded from outer cancellation and within ``timeout`` seconds.
+
+        Returns:
+            Whether the connection is reusable; if not, it is closed.
+        """
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout):
+            try:
+                await self._finish_interrupted()
+                if self.pgconn.transaction_status in (
+                    pq.TransactionStatus.INTRANS,
+                    pq.TransactionStatus.INERROR,
+                ):
+                    await self._abandon_transaction()
+            except (psycopg.Error, OSError) as error:
+                _log.debug("recovery failed, closing the connection: %s", error)
+        if self.is_reusable:
+            return True
+        self.abandon()
+        return False
+
+    async def _finish_interrupted(self) -> None:
+        generator = self._interrupted
+        if generator is None:
+            return
+        cancel = self.pgconn.cancel_conn()
+        cancel.start()
+        await _drive_connecting(generators.cancel(cancel))
+        with contextlib.suppress(psycopg.errors.QueryCanceled):
+            await _drive(generator, self.pgconn.socket)
+        self._interrupted = None
+
+    async def _abandon_transaction(self) -> None:
+        # Not `rollback()`: psycopg forbids it while a transaction block is open, and the block
+        # that was open here ended with the cancellation, unable to say so to the server.
+        async with self.lock:
+            await self.wait(self._exec_command(b"ROLLBACK"))
+        self._num_transactions = 0
+
+    def abandon(self) -> None:
+        """Close at once, without waiting for anything.
+
+        A query that is still running goes on in the server until it next writes: `recover` first
+        where that matters.
+        """
+        if self.pgconn.status == pq.ConnStatus.OK:
+            # Whoever waits on this socket is woken before its number is another file's.
+            trio.lowlevel.notify_closing(self.pgconn.socket)
+        self._closed = True
+        self.pgconn.finish()
+        interrupted, self._interrupted = self._interrupted, None
+        if interrupted is not None:
+            interrupted.close()
+
+    async def close(self) -> None:
+        """Close; the same as `abandon`, under psycopg's name."""
+        self.abandon()
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """Ask the server to cancel what this connection is running.
+
+        Raises:
+            psycopg.errors.CancellationTimeout: no answer within ``timeout`` seconds.
+        """
+        try:
+            with trio.fail_after(timeout):
+                await _drive_connecting(self._cancel_gen())
+        except trio.TooSlowError:
+            raise psycopg.errors.CancellationTimeout("cancellation timeout expired") from None
+
+    def notifies(self, **_: Any) -> NoReturn:
+        """Not offered: psycopg's version reads the wall clock and asyncio."""
+        raise psycopg.NotSupportedError("use wait_notifications() on Trio")
+
+    async def wait_notifications(self) -> AsyncGenerator[psycopg.Notify, None]:
+        """Yield notifications of the channels that this connection listens on, for ever."""
+        encoding = self.pgconn._encoding
+        while True:
+            async with self.lock:
+                batch = await self.wait(generators.notifies(self.pgconn))
+            for notify in batch:
+                yield psycopg.Notify(
+                    notify.relname.decode(encoding), notify.extra.decode(encoding), notify.be_pid
+                )
+
+
+async def _attempts(params: ConnDict) -> list[ConnDict]:
+    """One set of parameters for each address of each host, in the order given."""
+    found: list[ConnDict] = []
+    failure: OSError | None = None
+    for attempt in split_attempts(params):
+        try:
+            found.extend(await _resolve(attempt))
+        except OSError as error:
+            failure = error
+    if not found and failure is not None:
+        raise psycopg.OperationalError(f"cannot resolve the database's host: {failure}")
+    return found
+
+
+async def _resolve(attempt: ConnDict) -> list[ConnDict]:
+    host = get_param(attempt, "host")
+    if not host or host.startswith(("/", "@")) or get_param(attempt, "hostaddr"):
+        return [attempt]
+    with contextlib.suppress(ValueError):
+        return [{**attempt, "hostaddr": str(ipaddress.ip_address(host))}]
+    port = get_param(attempt, "port") or DEFAULT_PORT
+    # Trio resolves in a thread that it abandons when cancelled; libpq would block the loop.
+    answers = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
+    addresses = dict.fromkeys(str(answer[4][0]) for answer in answers)
+    return [{**attempt, "hostaddr": address} for address in addresses]

@@ -1,0 +1,246 @@
+"""A connection pool: a hard limit, the most recently used connection first, exact on every way out.
+
+A task holds one of ``max_size`` tokens while it has a connection or makes one, so that no more than
+``max_size`` connections ever exist. Waiting for a token is first come first served, ends with the
+caller's deadline, and leaves nothing behind when it is cancelled.
+
+A connection comes back in one of three ways. Clean: it waits for the next user. Broken: it is
+closed. Interrupted, because its user was cancelled in the middle of a query: the pool's own task
+asks PostgreSQL to cancel the query and reads the rest of the answer, within `RECOVERY_SECONDS`,
+and the token stays taken until that is done. The user does not wait for it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+import psycopg
+import trio
+
+from bulkhead_trio.database._rules import Reconnection
+from bulkhead_trio.errors import DatabaseUnavailable
+
+RECOVERY_SECONDS = 5.0
+"""The longest that an interrupted connection may take to become clean before it is closed."""
+
+CONNECTING_AT_ONCE = 4
+"""How many connections one pool makes at the same time: a fork and an authentication each in the
+server, so enough to warm up quickly and too few to be a stampede."""
+
+
+class PooledConnection(Protocol):
+    """What the pool needs of a connection."""
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether the next user would find it as a fresh one."""
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a cancelled query's answer is still under way."""
+
+    def has_gone(self) -> bool:
+        """Whether the server has closed it while it was idle; never waits."""
+
+    def abandon(self) -> None:
+        """Close it at once, without a word to the server."""
+
+    async def recover(self, *, timeout: float) -> bool:
+        """Make it reusable within ``timeout`` seconds, or close it; says which."""
+
+
+C = TypeVar("C", bound=PooledConnection)
+
+
+@attrs.frozen
+class PoolStatistics:
+    """What a pool holds at one moment, and has counted since it was made.
+
+    Attributes:
+        active: connections in use, being made, or recovering.
+        idle: connections that wait for a user.
+        pending: tasks that wait for a connection.
+        max: the hard limit of active and idle together.
+        opened: connections made so far.
+        broken: connections closed because they were not fit for the next user.
+    """
+
+    active: int
+    idle: int
+    pending: int
+    max: int
+    opened: int
+    broken: int
+
+
+class Pool(Generic[C]):
+    """Up to ``max_size`` connections, opened when first needed.
+
+    `run` must be running for as long as the pool is used.
+
+    Args:
+        name: for statistics and messages.
+        connect: makes a connection; what it raises of `psycopg.Error` and `OSError` becomes
+            `DatabaseUnavailable`.
+        max_size: the hard limit; at least 1.
+        uniform: a source of numbers in [0, 1) that spreads reconnections.
+
+    Raises:
+        ValueError: ``max_size`` is below 1.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Awaitable[C]],
+        *,
+        max_size: int,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        if max_size < 1:
+            raise ValueError(f"max_size must be 1 or more, not {max_size}")
+        self.name = name
+        self._connect = connect
+        self._uniform = uniform
+        self._limiter = trio.CapacityLimiter(max_size)
+        self._connecting = trio.CapacityLimiter(min(max_size, CONNECTING_AT_ONCE))
+        self._idle: list[C] = []
+        self._nursery: trio.Nursery | None = None
+        self._reconnection = Reconnection()
+        self._opening = 0
+        self._opened = 0
+        self._broken = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the pool's connections until cancelled; then close them all."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    # Recoveries that have begun may end; no other begins.
+                    self._nursery = None
+        finally:
+            while self._idle:
+                self._idle.pop().abandon()
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[C]:
+        """Borrow a connection for the length of a block.
+
+        Raises:
+            DatabaseUnavailable: there is no connection and none can be made, or the one in use
+                broke or was cut off by the server, `statement_timeout` included.
+        """
+        token = object()
+        await self._limiter.acquire_on_behalf_of(token)
+        try:
+            connection = await self._take_or_open()
+        except BaseException:
+            self._limiter.release_on_behalf_of(token)
+            raise
+        try:
+            yield connection
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseUnavailable(_describe(error)) from error
+        finally:
+            self._give_back(connection, token)
+
+    def statistics(self) -> PoolStatistics:
+        """What the pool holds now."""
+        waiting = self._limiter.statistics()
+        return PoolStatistics(
+            active=waiting.borrowed_tokens,
+            idle=len(self._idle),
+            pending=waiting.tasks_waiting,
+            max=int(waiting.total_tokens),
+            opened=self._opened,
+            broken=self._broken,
+        )
+
+    # --- taking ----------------------------------------------------------------------------------
+
+    async def _take_or_open(self) -> C:
+        if (connection := self._take_idle()) is not None:
+            return connection
+        if self._nursery is None:
+            raise DatabaseUnavailable(f"the pool {self.name} is closed")
+        self._check_reconnection()
+        async with self._connecting:
+            # Somebody may have given one back, or failed, while this waited for its turn.
+            if (connection := self._take_idle()) is not None:
+                return connection
+            self._check_reconnection()
+            return await self._open()
+
+    def _take_idle(self) -> C | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_gone():
+                return connection
+            self._broken += 1
+            connection.abandon()
+        return None
+
+    def _check_reconnection(self) -> None:
+        """While connecting fails, one task at a time tries, and only when its time has come."""
+        if not self._reconnection.is_failing:
+            return
+        wait = self._reconnection.seconds_left(trio.current_time())
+        if wait > 0 or self._opening:
+            raise DatabaseUnavailable("the database is away", retry_after=wait)
+
+    async def _open(self) -> C:
+        self._opening += 1
+        try:
+            connection = await self._connect()
+        except (psycopg.Error, OSError) as error:
+            now = trio.current_time()
+            self._reconnection = self._reconnection.failed(now, self._uniform())
+            raise DatabaseUnavailable(
+                "cannot connect to the database", retry_after=self._reconnection.seconds_left(now)
+            ) from error
+        finally:
+            self._opening -= 1
+        self._reconnection = self._reconnection.succeeded()
+        self._opened += 1
+        return connection
+
+    # --- giving back -----------------------------------------------------------------------------
+
+    def _give_back(self, connection: C, token: object) -> None:
+        """Synchronous, so that no cancellation can come between a connection and its fate."""
+        if self._nursery is not None and connection.is_reusable:
+            self._idle.append(connection)
+        elif self._nursery is not None and not connection.has_gone():
+            self._nursery.start_soon(self._recover, connection, token)
+            return
+        else:
+            self._broken += 1
+            connection.abandon()
+        self._limiter.release_on_behalf_of(token)
+
+    async def _recover(self, connection: C, token: object) -> None:
+        try:
+            with trio.CancelScope(shield=True):
+                is_clean = await connection.recover(timeout=RECOVERY_SECONDS)
+            if is_clean and self._nursery is not None:
+                self._idle.append(connection)
+            else:
+                self._broken += 1
+                connection.abandon()
+        finally:
+            self._limiter.release_on_behalf_of(token)
+
+
+def _describe(error: psycopg.Error) -> str:
+    """What may be said outside: never the server's own words, which can name hosts and SQL."""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return "the database took too long"
+    return "the connection to the database broke"

@@ -1,0 +1,244 @@
+"""A compartment: a bulkhead with a supervisor of its own.
+
+A `trio.CapacityLimiter` of ``workers`` tokens bounds what runs, a bounded line bounds what waits,
+and a supervisor task, owned by the nursery that runs `Compartment.run`, hands each token that
+becomes free to whoever has waited longest. Work runs in its caller's task: the caller's deadline
+and cancellation reach it wherever it is, and a supervisor's crash reaches nobody who already runs.
+
+When nobody waits and a token is free, the caller takes it at once and the supervisor is not asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TypeVar, TypeVarTuple
+
+import attrs
+import trio
+
+from bulkhead_trio.errors import BulkheadFull, DeadlineUnreachable, Shed
+from bulkhead_trio.policies.queue._rules import DrainRate
+from bulkhead_trio.policies.queue.bounded import BoundedQueue
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+FIRST_RESTART_SECONDS = 0.1
+LONGEST_RESTART_SECONDS = 10.0
+"""A crashed supervisor is restarted after 0.1 s, then twice as long each time, up to 10 s."""
+
+STEADY_SECONDS = 60.0
+"""A supervisor that has lived this long starts again from the shortest restart delay."""
+
+
+@attrs.frozen
+class CompartmentStatistics:
+    """What a compartment holds at one moment, and has counted since it was made."""
+
+    active: int
+    queued: int
+    workers: int
+    places: int
+    completed: int
+    refused: int
+    crashes: int
+
+
+@attrs.frozen
+class SupervisorCrashed:
+    """What a listener is told after a supervisor has crashed and its callers were sent away."""
+
+    compartment: str
+    error: Exception
+    restart_in: float
+
+
+class Slot:
+    """The right to run in a compartment; leaving its ``with`` block gives it back."""
+
+    __slots__ = ("_compartment", "_started")
+
+    def __init__(self, compartment: Compartment) -> None:
+        self._compartment = compartment
+        self._started = 0.0
+
+    def __enter__(self) -> Slot:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._compartment._leave(self)
+
+
+class Compartment:
+    """Runs at most ``workers`` pieces of work at once, lets ``queue`` more wait, refuses the rest.
+
+    Args:
+        name: for statistics and logs.
+        workers: how many run at the same time; at least 1.
+        queue: how many may wait, or the line they wait in.
+        on_crash: told after the supervisor has crashed; must not raise.
+
+    Raises:
+        ValueError: ``workers`` is below 1, or ``queue`` negative.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        workers: int,
+        queue: int | BoundedQueue[Slot],
+        on_crash: Callable[[SupervisorCrashed], None] | None = None,
+    ) -> None:
+        if workers < 1:
+            raise ValueError(f"workers must be 1 or more, not {workers}")
+        self.name = name
+        self._limiter = trio.CapacityLimiter(workers)
+        self._queue = queue if isinstance(queue, BoundedQueue) else BoundedQueue[Slot](queue)
+        self._on_crash = on_crash
+        self._drain_rate = DrainRate()
+        self._is_supervised = False
+        self._restart_at = float("-inf")
+        self._completed = 0
+        self._refused = 0
+        self._crashes = 0
+
+    # --- the way in and out ----------------------------------------------------------------------
+
+    async def acquire(self) -> Slot:
+        """Wait for a worker; use as ``with await compartment.acquire():``.
+
+        Reads the deadline from the cancel scopes round it: where the predicted wait is longer than
+        what remains, it refuses at once instead of letting the caller queue to die.
+
+        Raises:
+            BulkheadFull: nobody more may wait; ``retry_after`` is the predicted time to drain.
+            DeadlineUnreachable: the deadline would pass before a worker was free.
+            Shed: the supervisor went down while this waited.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        slot = Slot(self)
+        if not len(self._queue) and self._limiter.available_tokens > 0:
+            self._limiter.acquire_on_behalf_of_nowait(slot)
+        else:
+            await self._wait_in_line(slot)
+        slot._started = trio.current_time()
+        return slot
+
+    async def call(self, work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+        """Run ``await work(*args)`` inside the compartment; raises what `acquire` and it raise."""
+        with await self.acquire():
+            return await work(*args)
+
+    async def _wait_in_line(self, slot: Slot) -> None:
+        now = trio.current_time()
+        wait = self.predicted_wait()
+        try:
+            if not self._is_supervised:
+                raise Shed(
+                    f"the supervisor of {self.name} is down",
+                    retry_after=max(0.0, self._restart_at - now),
+                )
+            if len(self._queue) >= self._queue.places:
+                raise BulkheadFull(f"{self.name} is full", retry_after=wait)
+            if now + wait > trio.current_effective_deadline():
+                raise DeadlineUnreachable(
+                    f"the predicted wait in {self.name} is longer than the deadline allows",
+                    retry_after=wait,
+                )
+            await self._queue.put(slot)
+        except (BulkheadFull, DeadlineUnreachable, Shed):
+            self._refused += 1
+            raise
+
+    def _leave(self, slot: Slot) -> None:
+        now = trio.current_time()
+        self._drain_rate = self._drain_rate.departed(now - slot._started, now)
+        self._completed += 1
+        self._limiter.release_on_behalf_of(slot)
+
+    def predicted_wait(self) -> float:
+        """Seconds that somebody who arrived now would wait for a worker."""
+        waiting = len(self._queue)
+        if not waiting and self._limiter.available_tokens > 0:
+            return 0.0
+        now = trio.current_time()
+        return self._drain_rate.wait_for(
+            waiting + 1,
+            workers=int(self._limiter.total_tokens),
+            saturated_since=self._queue.nonempty_since if waiting else now,
+            now=now,
+        )
+
+    # --- the supervisor --------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Supervise until cancelled; a crash is contained here and followed by a restart."""
+        delay = FIRST_RESTART_SECONDS
+        try:
+            self._is_supervised = True
+            task_status.started()
+            while True:
+                born = trio.current_time()
+                try:
+                    await self._supervise()
+                except Exception as error:  # noqa: BLE001  containing any crash is its purpose
+                    if trio.current_time() - born >= STEADY_SECONDS:
+                        delay = FIRST_RESTART_SECONDS
+                    self._crashed(error, delay)
+                await trio.sleep(delay)
+                delay = min(2 * delay, LONGEST_RESTART_SECONDS)
+                self._is_supervised = True
+        finally:
+            self._is_supervised = False
+            self._queue.break_off(down_for=0.0)
+
+    async def _supervise(self) -> None:
+        """Hand free tokens to those who wait, for ever."""
+        while True:
+            await self._queue.wait_for_arrival()
+            # Only the supervisor ever waits for a token, so taking one and giving it back means:
+            # wait until one is free. The handing over that follows is one synchronous step.
+            async with self._limiter:
+                pass
+            while len(self._queue) and self._limiter.available_tokens > 0:
+                slot = self._queue.take_nowait()
+                self._limiter.acquire_on_behalf_of_nowait(slot)
+
+    def _crashed(self, error: Exception, delay: float) -> None:
+        self._crashes += 1
+        self._is_supervised = False
+        self._restart_at = trio.current_time() + delay
+        self._queue.break_off(down_for=delay)
+        if self._on_crash is not None:
+            self._on_crash(SupervisorCrashed(self.name, error, delay))
+
+    # --- from outside ----------------------------------------------------------------------------
+
+    def resize(self, *, workers: int) -> None:
+        """Change how many run at once; fewer take effect as running work ends.
+
+        Raises:
+            ValueError: ``workers`` is below 1.
+        """
+        if workers < 1:
+            raise ValueError(f"workers must be 1 or more, not {workers}")
+        self._limiter.total_tokens = workers
+
+    def statistics(self) -> CompartmentStatistics:
+        """What the compartment holds now."""
+        return CompartmentStatistics(
+            active=self._limiter.borrowed_tokens,
+            queued=len(self._queue),
+            workers=int(self._limiter.total_tokens),
+            places=self._queue.places,
+            completed=self._completed,
+            refused=self._refused,
+            crashes=self._crashes,
+        )

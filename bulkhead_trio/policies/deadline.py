@@ -1,0 +1,45 @@
+"""Deadlines: one point in time that holds for everything a request does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import attrs
+import trio
+
+from bulkhead_trio.errors import DeadlineExceeded
+
+
+@attrs.frozen
+class Deadline:
+    """A point on Trio's clock, and whose limit it is.
+
+    Attributes:
+        at: on `trio.current_time`'s clock.
+        is_servers: whether the server's own limit is the one that binds, rather than a shorter one
+            that the caller asked for.
+    """
+
+    at: float
+    is_servers: bool
+
+    @classmethod
+    def starting_now(cls, *, limit: float, asked: float | None) -> Self:
+        """The smaller of the server's ``limit`` and what the caller ``asked`` for, in seconds."""
+        wanted = math.inf if asked is None else asked
+        return cls(at=trio.current_time() + min(limit, wanted), is_servers=limit <= wanted)
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Run a block within the deadline.
+
+        Raises:
+            DeadlineExceeded: the deadline passed inside the block and nothing wider was cancelled.
+        """
+        with trio.CancelScope(deadline=self.at) as scope:
+            yield
+        if scope.cancelled_caught:
+            raise DeadlineExceeded("the deadline has passed", is_servers=self.is_servers)

@@ -1,0 +1,175 @@
+"""One tier: all that its requests pass through, in order, and nothing that another tier shares."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from bulkhead_trio.database import Pool, PooledConnection, PoolStatistics
+from bulkhead_trio.errors import (
+    BulkheadTrioError,
+    DatabaseUnavailable,
+    DeadlineExceeded,
+    RateLimited,
+)
+from bulkhead_trio.observe.latency import LatencyQuantiles, LatencyWindow
+from bulkhead_trio.policies.breaker import BreakerStatistics, CircuitBreaker
+from bulkhead_trio.policies.compartment import Compartment, CompartmentStatistics, Slot
+from bulkhead_trio.policies.deadline import Deadline
+from bulkhead_trio.policies.rate import Decision, RateLimiter, RateLimiterStatistics
+
+C = TypeVar("C", bound=PooledConnection)
+T = TypeVar("T")
+
+OutcomeListener = Callable[[str, str, float], None]
+"""Told of every request that ends: the tier, ``ok`` or an error's code, and seconds it took."""
+
+
+def is_database_failure(error: BaseException) -> bool:
+    """What a tier's breaker counts: the database away, cut off, or slower than our own limit.
+
+    A deadline that a caller made shorter than the tier's is that caller's wish: were it counted,
+    five impatient requests could close the tier to everybody.
+    """
+    if isinstance(error, DeadlineExceeded):
+        return error.is_servers
+    return isinstance(error, DatabaseUnavailable)
+
+
+@attrs.frozen
+class TierStatistics:
+    """What a tier holds at one moment, and has counted since the server started.
+
+    Attributes:
+        outcomes: how many requests ended how: ``ok``, or an error's code.
+        latency: of requests that were answered well.
+    """
+
+    pool: PoolStatistics
+    compartment: CompartmentStatistics
+    breaker: BreakerStatistics
+    rate_limit: RateLimiterStatistics | None
+    outcomes: dict[str, int]
+    latency: LatencyQuantiles
+
+
+class Tier(Generic[C]):
+    """A rate limit, a compartment, a breaker and a connection pool in front of the database.
+
+    Args:
+        name: as callers and operators know it.
+        timeout: the server's own limit for one request, in seconds.
+        limiter: ``None`` for a tier without a rate limit.
+        compartment: bounds what runs and what waits.
+        breaker: should count what `is_database_failure` says.
+        pool: the tier's own connections.
+        on_outcome: told of every request that ends; must not raise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        timeout: float,
+        limiter: RateLimiter | None,
+        compartment: Compartment,
+        breaker: CircuitBreaker,
+        pool: Pool[C],
+        on_outcome: OutcomeListener | None = None,
+    ) -> None:
+        self.name = name
+        self._timeout = timeout
+        self._limiter = limiter
+        self._compartment = compartment
+        self._breaker = breaker
+        self._pool = pool
+        self._on_outcome = on_outcome
+        self._outcomes: Counter[str] = Counter()
+        self._latency = LatencyWindow()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the tier's supervisor and connections until cancelled."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._pool.run)
+            await nursery.start(self._compartment.run)
+            task_status.started()
+
+    def take_quota(self) -> Decision | None:
+        """Take one request from the tier's rate limit; ``None`` for a tier without one.
+
+        A refusal is in the decision, for it carries what the caller must be told either way.
+        """
+        if self._limiter is None:
+            return None
+        decision = self._limiter.acquire_nowait()
+        if not decision.allowed:
+            self._ended(RateLimited.code, 0.0)
+        return decision
+
+    async def query(self, work: Callable[[C], Awaitable[T]], *, timeout: float | None = None) -> T:
+        """Run ``work`` with one of the tier's connections, inside everything that protects it.
+
+        Breaker open? → compartment → breaker's permit → connection → ``work``; one deadline holds
+        for all of it.
+
+        Args:
+            work: gets a connection for as long as it runs.
+            timeout: the caller's own limit in seconds, where it is shorter than the tier's.
+
+        Raises:
+            CircuitOpen: the tier's database has been failing; nothing was tried.
+            BulkheadFull: the tier has no worker and no waiting place left.
+            DeadlineUnreachable: the predicted wait is longer than the deadline allows.
+            Shed: the tier's supervisor went down while this waited.
+            DeadlineExceeded: the deadline passed, waiting or running.
+            DatabaseUnavailable: the database is away, or went away.
+        """
+        started = trio.current_time()
+        outcome = "internal"
+        try:
+            deadline = Deadline.starting_now(limit=self._timeout, asked=timeout)
+            result = await self._protected(work, deadline)
+            outcome = "ok"
+        except BulkheadTrioError as error:
+            outcome = error.code
+            raise
+        except trio.Cancelled:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._ended(outcome, trio.current_time() - started)
+        return result
+
+    async def _protected(self, work: Callable[[C], Awaitable[T]], deadline: Deadline) -> T:
+        self._breaker.check()
+        with await self._admit(deadline), self._breaker.permit(), deadline.enforced():
+            async with self._pool.acquire() as connection:
+                return await work(connection)
+
+    async def _admit(self, deadline: Deadline) -> Slot:
+        # A scope of its own: a deadline that passes while waiting is no failure of the database,
+        # so it has to end before the breaker's permit begins.
+        with deadline.enforced():
+            return await self._compartment.acquire()
+
+    def _ended(self, outcome: str, seconds: float) -> None:
+        self._outcomes[outcome] += 1
+        if outcome == "ok":
+            self._latency.observe(seconds)
+        if self._on_outcome is not None:
+            self._on_outcome(self.name, outcome, seconds)
+
+    def statistics(self) -> TierStatistics:
+        """What the tier holds now."""
+        return TierStatistics(
+            pool=self._pool.statistics(),
+            compartment=self._compartment.statistics(),
+            breaker=self._breaker.statistics(),
+            rate_limit=None if self._limiter is None else self._limiter.statistics(),
+            outcomes=dict(self._outcomes),
+            latency=self._latency.quantiles(),
+        )
