@@ -1,1 +1,15 @@
-"""Fakes that ship with the package, for deterministic tests."""
+"""Fakes that ship with the package, for deterministic tests on Trio's mock clock."""
+
+from bulkhead_trio.testing.asgi import Answer, ASGIClient
+from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
+from bulkhead_trio.testing.database import ScriptedConnection, ScriptedDatabase, tenant_rows
+
+__all__ = [
+    "ASGIClient",
+    "Answer",
+    "CancellationPoint",
+    "ScriptedConnection",
+    "ScriptedDatabase",
+    "sweep_cancellations",
+    "tenant_rows",
+]

@@ -1,0 +1,254 @@
+"""The error codes in words, and the responses that carry them.
+
+Status, title and type of a code come from `bulkhead_trio.api._problem.KINDS`, and each example is
+what `problem` really makes: here is only what a machine cannot know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+
+from bulkhead_trio.api._problem import CONTENT_TYPE, KINDS, problem
+
+JSON: TypeAlias = dict[str, Any]
+
+
+@attrs.frozen
+class Meaning:
+    """A code for people.
+
+    Attributes:
+        when: the situation, as a sentence.
+        detail: of the example.
+        retry_after: of the example, in seconds, where waiting helps.
+        instance: of the example; ``None`` where the request was not read that far.
+    """
+
+    when: str
+    detail: str
+    retry_after: float | None = None
+    instance: str | None = "/api/data"
+
+
+MEANINGS: dict[str, Meaning] = {
+    "tenant_tier_missing": Meaning(
+        "The request does not say which tier it belongs to.",
+        "Say your tier in the header X-Tenant-Tier.",
+    ),
+    "tenant_tier_invalid": Meaning("There is no tier of that name.", "There is no such tier."),
+    "bad_request": Meaning(
+        "The request, or one of its query parameters, is not what it may be.",
+        "limit must be a whole number from 1 to 100",
+    ),
+    "invalid_header": Meaning(
+        "A header has a value that it cannot have.",
+        "X-Request-Timeout must be decimal seconds above 0",
+    ),
+    "api_key_missing": Meaning(
+        "The plain tier header is not trusted by this server, and there is no API key.",
+        "Send your API key in the header X-API-Key.",
+    ),
+    "api_key_invalid": Meaning("The API key is nobody's.", "This API key is not known."),
+    "admin_key_missing": Meaning(
+        "This server shows its inside only to those who have the admin key.",
+        "Send the admin key in the header X-Admin-Key.",
+        instance="/metrics",
+    ),
+    "admin_key_invalid": Meaning(
+        "It is another key.", "This is not the admin key.", instance="/metrics"
+    ),
+    "not_found": Meaning(
+        "There is nothing at this path, or not on this listener.",
+        "Nothing matches the given URI",
+        instance="/api/date",
+    ),
+    "method_not_allowed": Meaning(
+        "The path exists, but not with this method; `Allow` says with which.",
+        "Specified method is invalid for this resource",
+    ),
+    "request_timeout": Meaning(
+        "The rest of the request did not arrive in time.",
+        "Request timed out; try again.",
+        instance=None,
+    ),
+    "body_too_large": Meaning(
+        "The body is larger than this server takes.", "A body has at most 1048576 bytes."
+    ),
+    "uri_too_long": Meaning(
+        "Path and query together are too long.", "A target has at most 8192 bytes."
+    ),
+    "rate_limited": Meaning(
+        "The tier's quota of this window is used up. The refused request itself does not count.",
+        "The tier free allows 100 requests per 60 seconds.",
+        retry_after=42,
+    ),
+    "headers_too_large": Meaning(
+        "There are too many header fields, or too many bytes of them.",
+        "At most 100 header fields and 16384 bytes of them.",
+    ),
+    "internal": Meaning("A mistake of the server; it is in its log.", "The server made a mistake."),
+    "not_implemented": Meaning(
+        "The request uses a transfer coding that this server does not have.",
+        "Server does not support this operation",
+        instance=None,
+    ),
+    "bulkhead_full": Meaning(
+        "Every worker of the tier is busy and every waiting place is taken; nothing was run.",
+        "free is full",
+        retry_after=3,
+    ),
+    "deadline_unreachable": Meaning(
+        "The predicted wait for a worker is longer than the deadline; refused instead of being "
+        "queued to die.",
+        "the predicted wait in free is longer than the deadline allows",
+        retry_after=2,
+    ),
+    "shed": Meaning(
+        "Dropped to protect the rest: too many connections are open, or the tier's supervisor "
+        "went down while the request waited.",
+        "the supervisor of free is down",
+        retry_after=1,
+    ),
+    "circuit_open": Meaning(
+        "The tier's database calls have been failing; nothing was tried. `retryAfter` is what is "
+        "left of the cooldown.",
+        "the circuit of free is open",
+        retry_after=12,
+    ),
+    "database_unavailable": Meaning(
+        "PostgreSQL is away, or went away; also what `force_error` brings about.",
+        "The database call failed, as force_error asked.",
+        retry_after=1,
+    ),
+    "draining": Meaning(
+        "The server is shutting down and takes no new work.",
+        "The server is shutting down.",
+        retry_after=1,
+    ),
+    "deadline_exceeded": Meaning(
+        "The request's deadline passed while it waited or ran.", "the deadline has passed"
+    ),
+}
+"""Every code that this version can answer."""
+
+ANYWHERE = (
+    "bad_request", "request_timeout", "body_too_large", "uri_too_long", "headers_too_large",
+    "internal", "not_implemented", "shed",
+)  # fmt: skip
+"""What any request can be answered, since it is decided before or around every handler."""
+
+UNROUTED = ("not_found", "method_not_allowed")
+"""What a request is answered that is for none of the operations."""
+
+
+def examples() -> dict[str, JSON]:
+    """One problem document a code, for ``components.examples``."""
+    return {
+        code: {
+            "summary": KINDS[code].title,
+            "description": meaning.when,
+            "value": msgspec.json.decode(
+                problem(
+                    code,
+                    meaning.detail,
+                    instance=meaning.instance,
+                    retry_after=meaning.retry_after,
+                ).body
+            ),
+        }
+        for code, meaning in MEANINGS.items()
+    }
+
+
+def problem_schema() -> JSON:
+    """What every error's body looks like."""
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "description": "A problem document (RFC 9457). More members may come.",
+        "required": ["type", "title", "status", "detail", "code", "error"],
+        "properties": {
+            "type": {
+                "type": "string",
+                "format": "uri",
+                "description": "Names the kind of problem; an identifier, not an address to open.",
+            },
+            "title": {**text, "description": "The kind of problem in words, always the same."},
+            "status": {
+                "type": "integer",
+                "enum": sorted({KINDS[code].status for code in MEANINGS}),
+                "description": "The HTTP status code.",
+            },
+            "detail": {**text, "description": "What happened to this request."},
+            "code": {
+                "type": "string",
+                "enum": list(MEANINGS),
+                "description": "Names the kind of problem for programs; never renamed.",
+            },
+            "error": {**text, "description": "The same as `title`."},
+            "instance": {
+                **text,
+                "description": "The path that was asked for, where it could be read.",
+            },
+            "retryAfter": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Seconds to wait before another try, where waiting helps; the "
+                "same as the header `Retry-After`.",
+            },
+        },
+    }
+
+
+def shared_responses() -> dict[str, JSON]:
+    """For ``components.responses``: what several operations answer, or none of them."""
+    return {code: _response([code], ()) for code in (*ANYWHERE, *UNROUTED)}
+
+
+def problem_responses(
+    codes: Iterable[str], *, headers: Sequence[str] = (), statuses_with_headers: Collection[int] = ()
+) -> dict[str, JSON]:
+    """The error responses of one operation, by status.
+
+    Args:
+        codes: its own; those of `ANYWHERE` are added.
+        headers: which ``components.headers`` some of its errors carry besides the usual ones.
+        statuses_with_headers: which errors those are.
+    """
+    by_status: dict[int, list[str]] = {}
+    for code in (*codes, *ANYWHERE):
+        of_status = by_status.setdefault(KINDS[code].status, [])
+        if code not in of_status:
+            of_status.append(code)
+    return {
+        str(status): {"$ref": f"#/components/responses/{of_status[0]}"}
+        if of_status == [code for code in ANYWHERE if KINDS[code].status == status]
+        else _response(of_status, headers if status in statuses_with_headers else ())
+        for status, of_status in sorted(by_status.items())
+    }
+
+
+def _response(codes: Sequence[str], headers: Sequence[str]) -> JSON:
+    """One status; each of its codes is an example, named by the code."""
+    status = KINDS[codes[0]].status
+    names = ["X-Request-Id", *headers]
+    if any("retryAfter" in _EXAMPLES[code]["value"] for code in codes):
+        names.append("Retry-After")
+    if status == 401:
+        names.append("WWW-Authenticate")
+    if status == 405:
+        names.append("Allow")
+    return {
+        "description": " ".join(f"`{code}`: {MEANINGS[code].when}" for code in codes),
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        "content": {
+            CONTENT_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in codes},
+            }
+        },
+    }

@@ -1,0 +1,32 @@
+"""``bulkhead-trio serve``."""
+
+from __future__ import annotations
+
+import functools
+
+import click
+
+from bulkhead_trio.cli._options import Read, configured
+
+
+@click.command()
+@configured("api_host", "api_port", "data_dir", "database_url", "log_level", "log_format")
+def serve(read: Read) -> None:
+    """Serve the API until SIGTERM or SIGINT, then drain and stop.
+
+    Starts an embedded PostgreSQL in DATA_DIR unless DATABASE_URL names another, applies
+    migrations, and in development seeds demonstration rows.
+
+    \b
+    Examples:
+      bulkhead-trio serve
+      bulkhead-trio serve --host 0.0.0.0 --port 9000 --log-format json
+      bulkhead-trio serve --config bulkhead.toml --data-dir /var/lib/bulkhead
+      BULKHEAD_TIERS__FREE__RATE_LIMIT=100000 bulkhead-trio serve
+    """
+    settings = read().settings
+    import trio
+
+    from bulkhead_trio.app import serve as serve_app
+
+    trio.run(functools.partial(serve_app, settings, announce=click.echo))

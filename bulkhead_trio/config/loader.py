@@ -1,0 +1,176 @@
+"""Three sources, one result: a TOML file, the environment, the command line; later wins."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from bulkhead_trio.config._rules import Address, is_blank
+from bulkhead_trio.config._tiers import Raw, no_such, printable, read_tiers
+from bulkhead_trio.config.mistakes import ConfigurationError, Mistake
+from bulkhead_trio.config.settings import VARIABLES, Settings, TierSettings
+
+FILE_VARIABLE = "BULKHEAD_CONFIG"
+"""Names the TOML file where ``--config`` does not."""
+
+ENVIRONMENT = "the environment"
+COMMAND_LINE = "the command line"
+
+SECRET_CHARACTERS = 16
+"""The fewest characters of a secret in production: 96 bits, when they are random Base64."""
+
+
+@attrs.frozen
+class Explanation:
+    """Settings, and why they are so.
+
+    Attributes:
+        settings: the settings.
+        origins: the source of each value that is not a default, by its variable's name.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+@attrs.frozen
+class _File:
+    source: str = ""
+    table: dict[str, Any] = attrs.field(factory=dict)
+    is_readable: bool = True
+
+
+def load_settings(
+    *,
+    config_path: Path | None = None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+) -> Settings:
+    """Read and check the whole configuration.
+
+    Args:
+        config_path: a TOML file; ``None``: the one that ``BULKHEAD_CONFIG`` names, if any.
+        environ: the environment's variables.
+        overrides: values by field name, which win over everything; ``None`` is no value.
+
+    Raises:
+        ConfigurationError: with every mistake there is.
+    """
+    return explain_settings(config_path=config_path, environ=environ, overrides=overrides).settings
+
+
+def explain_settings(
+    *,
+    config_path: Path | None = None,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, object],
+) -> Explanation:
+    """Like `load_settings`, saying also where each value came from.
+
+    Raises:
+        ConfigurationError: with every mistake there is.
+    """
+    mistakes: list[Mistake] = []
+    file = _read_file(config_path, environ, mistakes)
+    raw = dict(_winners(file, environ, overrides))
+    values, right = _read_values(raw, mistakes)
+    tiers: tuple[TierSettings, ...] = ()
+    origins: Mapping[str, str] = {}
+    if file.is_readable:
+        # Without the file, what contradicts or is missing cannot be told from what it says.
+        tiers, origins = read_tiers(file.table.get("tiers"), file.source, environ, mistakes)
+        mistakes.extend(_contradictions(values, right))
+    mistakes.extend(_unknown_keys(file, overrides))
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    settings = Settings(**values, tiers=tiers)
+    found = {name.upper(): each.source for name, each in raw.items()}
+    if settings.is_production and settings.force_error_enabled:
+        settings = attrs.evolve(settings, force_error_enabled=False)
+        found["FORCE_ERROR_ENABLED"] = "ENVIRONMENT=production"
+    return Explanation(settings, {**found, **origins})
+
+
+def _read_file(
+    config_path: Path | None, environ: Mapping[str, str], mistakes: list[Mistake]
+) -> _File:
+    named = environ.get(FILE_VARIABLE, "").strip()
+    if config_path is None and not named:
+        return _File()
+    path = Path(named) if config_path is None else config_path
+    source = printable(str(path))
+    try:
+        with path.open("rb") as stream:
+            return _File(source, tomllib.load(stream))
+    except OSError as error:
+        reason = f"cannot read {source}: {error.strerror or type(error).__name__}"
+    except UnicodeDecodeError:
+        reason = f"{source} is not UTF-8"
+    except (ValueError, RecursionError) as error:
+        # ValueError: TOML's own mistakes, numbers too long for Python, a path with NUL in it.
+        reason = f"{source} is not TOML: {str(error).splitlines()[0] if str(error) else 'unknown'}"
+    mistakes.append(Mistake(FILE_VARIABLE, reason))
+    return _File(source, is_readable=False)
+
+
+def _winners(
+    file: _File, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> Iterator[tuple[str, Raw]]:
+    """The last source of each variable that says anything about it."""
+    for name in VARIABLES:
+        for value, source in (
+            (overrides.get(name), COMMAND_LINE),
+            (environ.get(name.upper()), ENVIRONMENT),
+            (file.table.get(name), file.source),
+        ):
+            if not is_blank(value):
+                yield name, Raw(value, source)
+                break
+
+
+def _read_values(
+    raw: Mapping[str, Raw], mistakes: list[Mistake]
+) -> tuple[dict[str, Any], frozenset[str]]:
+    """Every variable's value, with the default in place of a wrong one; and which are right."""
+    given: dict[str, Any] = {}
+    for name, each in raw.items():
+        try:
+            given[name] = VARIABLES[name].rule(each.value)
+        except ValueError as error:
+            mistakes.append(Mistake(name.upper(), str(error), each.source))
+    is_production = given.get("environment") == "production"
+    defaults = {
+        name: variable.production if is_production else variable.default
+        for name, variable in VARIABLES.items()
+    }
+    return {**defaults, **given}, frozenset(VARIABLES) - (frozenset(raw) - frozenset(given))
+
+
+def _contradictions(values: Mapping[str, Any], right: frozenset[str]) -> Iterator[Mistake]:
+    """What single values cannot show; says nothing about values that are wrong by themselves."""
+    if values["environment"] == "production":
+        if values["secret_key"] is None and "secret_key" in right:
+            reason = "is required when ENVIRONMENT=production; make one: openssl rand -base64 32"
+            yield Mistake("SECRET_KEY", reason)
+        for name in ("secret_key", "admin_api_key"):
+            if values[name] is not None and len(values[name]) < SECRET_CHARACTERS:
+                reason = f"must have at least {SECRET_CHARACTERS} characters in production"
+                yield Mistake(name.upper(), reason)
+    api = Address(values["api_host"], values["api_port"])
+    if values["admin_bind"] == api and api.port and {"api_host", "api_port"} <= right:
+        reason = f"must differ from the API's own address, {api}"
+        yield Mistake("ADMIN_BIND", f"{reason} (leave it out to share that listener)")
+
+
+def _unknown_keys(file: _File, overrides: Mapping[str, object]) -> Iterator[Mistake]:
+    for key in file.table:
+        if key not in VARIABLES and key != "tiers":
+            known = {**VARIABLES, "tiers": None}
+            yield Mistake(printable(key.upper()), no_such("", key, known), file.source)
+    for key in overrides:
+        if key not in VARIABLES:
+            yield Mistake(printable(key.upper()), no_such("", key, VARIABLES), COMMAND_LINE)
