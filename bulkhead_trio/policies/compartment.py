@@ -102,6 +102,7 @@ class Compartment:
         self._limiter = trio.CapacityLimiter(workers)
         self._queue = queue if isinstance(queue, BoundedQueue) else BoundedQueue[Slot](queue)
         self._on_crash = on_crash
+        self._changes = trio.lowlevel.ParkingLot()
         self._drain_rate = DrainRate()
         self._is_supervised = False
         self._restart_at = float("-inf")
@@ -152,6 +153,7 @@ class Compartment:
                     f"the predicted wait in {self.name} is longer than the deadline allows",
                     retry_after=wait,
                 )
+            self._changes.unpark()  # the supervisor runs once this waits
             await self._queue.put(slot)
         except (BulkheadFull, DeadlineUnreachable, Shed):
             self._refused += 1
@@ -162,6 +164,8 @@ class Compartment:
         self._drain_rate = self._drain_rate.departed(now - slot._started, now)
         self._completed += 1
         self._limiter.release_on_behalf_of(slot)
+        if len(self._queue):
+            self._changes.unpark()
 
     def predicted_wait(self) -> float:
         """Seconds that somebody who arrived now would wait for a worker."""
@@ -202,14 +206,10 @@ class Compartment:
     async def _supervise(self) -> None:
         """Hand free tokens to those who wait, for ever."""
         while True:
-            await self._queue.wait_for_arrival()
-            # Only the supervisor ever waits for a token, so taking one and giving it back means:
-            # wait until one is free. The handing over that follows is one synchronous step.
-            async with self._limiter:
-                pass
             while len(self._queue) and self._limiter.available_tokens > 0:
                 slot = self._queue.take_nowait()
                 self._limiter.acquire_on_behalf_of_nowait(slot)
+            await self._changes.park()
 
     def _crashed(self, error: Exception, delay: float) -> None:
         self._crashes += 1
@@ -230,6 +230,7 @@ class Compartment:
         if workers < 1:
             raise ValueError(f"workers must be 1 or more, not {workers}")
         self._limiter.total_tokens = workers
+        self._changes.unpark()
 
     def statistics(self) -> CompartmentStatistics:
         """What the compartment holds now."""

@@ -39,7 +39,6 @@ class BoundedQueue(Generic[T]):
             raise ValueError(f"places must be 0 or more, not {places}")
         self.places = places
         self._send, self._receive = trio.open_memory_channel[T](0)
-        self._arrivals = trio.lowlevel.ParkingLot()
         self._nonempty_since = 0.0
         self._down_until = float("-inf")
 
@@ -70,7 +69,6 @@ class BoundedQueue(Generic[T]):
             raise BulkheadFull("every waiting place is taken", retry_after=retry_after)
         if waiting == 0:
             self._nonempty_since = trio.current_time()
-        self._arrivals.unpark()
         try:
             await self._send.send(item)
         except trio.BrokenResourceError:
@@ -84,12 +82,6 @@ class BoundedQueue(Generic[T]):
             trio.WouldBlock: nobody waits.
         """
         return self._receive.receive_nowait()
-
-    async def wait_for_arrival(self) -> None:
-        """Return once somebody waits, at once if somebody does already."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while not len(self):
-            await self._arrivals.park()
 
     def break_off(self, *, down_for: float) -> None:
         """Send everybody who waits away with `Shed`, and start an empty line.
