@@ -12,6 +12,7 @@ import trio
 from bulkhead_trio.config import Settings
 from bulkhead_trio.database.connection import Connection
 from bulkhead_trio.database.embedded import open_embedded_server
+from bulkhead_trio.observe.logs import configure_logging
 
 T = TypeVar("T")
 
@@ -23,9 +24,12 @@ WORK_SECONDS = 600.0
 def run(work: Callable[[Settings], Awaitable[T]], settings: Settings) -> T:
     """Run ``work`` and take everything down in order, also on SIGINT and SIGTERM.
 
+    Logs go to standard error, so that standard output is the command's answer alone.
+
     Raises:
         KeyboardInterrupt: it was interrupted, possibly in a group.
     """
+    configure_logging(level=settings.log_level, format=settings.log_format)
     return trio.run(_until_terminated, work, settings)
 
 

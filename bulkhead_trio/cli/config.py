@@ -6,6 +6,10 @@ import click
 
 from bulkhead_trio.cli._options import Read, configured
 
+NOTHING = "-"
+VALUE_WIDTH = 24
+"""Enough for most values; a long one must not push every origin off the screen."""
+
 
 @click.group()
 def config() -> None:
@@ -48,7 +52,5 @@ def show(read: Read) -> None:
 
     table = list(rows(read()))
     names = max(len(row.variable) for row in table)
-    # One long value must not push every origin off the screen.
-    values = max(len(row.value) for row in table if len(row.value) <= 60)
     for row in table:
-        click.echo(f"{row.variable:{names}}  {row.value:{values}}  {row.origin}")
+        click.echo(f"{row.variable:{names}}  {row.value or NOTHING:{VALUE_WIDTH}}  {row.origin}")

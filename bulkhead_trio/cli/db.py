@@ -114,5 +114,7 @@ def _print(migrations: Sequence[MigrationStatus]) -> None:
 
     table = Table("version", "migration", "applied", show_edge=False)
     for migration in migrations:
-        pass
+        at = migration.applied_at
+        applied = "not yet" if at is None else at.isoformat(sep=" ", timespec="seconds")
+        table.add_row(str(migration.version), migration.name, applied)
     Console().print(table)

@@ -34,8 +34,7 @@ def doctor(read: Read) -> None:
 
     Exit code 1 if a check fails, 2 if the configuration is wrong; warnings are 0.
     """
-    from bulkhead_trio.cli._checks import Check, check_all, check_python
-    from bulkhead_trio.cli._running import run
+    from bulkhead_trio.cli._checks import Check, check_data_dir, check_open_files, check_python
 
     checks = [check_python()]
     try:
@@ -47,8 +46,15 @@ def doctor(read: Read) -> None:
         ]
         _print(checks)
         raise
-    checks.append(Check("configuration", "ok", f"right, for {settings.environment}"))
-    checks += run(check_all, settings)
+    from bulkhead_trio.cli._running import run
+    from bulkhead_trio.cli._service_checks import check_services
+
+    checks += [
+        Check("configuration", "ok", f"right, for {settings.environment}"),
+        check_data_dir(settings.data_dir),
+        check_open_files(settings),
+        *run(check_services, settings),
+    ]
     _print(checks)
     if any(check.outcome == "fail" for check in checks):
         click.get_current_context().exit(FAILED)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
-from collections.abc import AsyncGenerator
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 import msgspec
@@ -283,16 +282,17 @@ class Connection(psycopg.AsyncConnection[Any]):
         """Not offered: psycopg's version reads the wall clock and asyncio."""
         raise psycopg.NotSupportedError("use wait_notifications() on Trio")
 
-    async def wait_notifications(self) -> AsyncGenerator[psycopg.Notify, None]:
-        """Yield notifications of the channels that this connection listens on, for ever."""
+    async def wait_notifications(self) -> list[psycopg.Notify]:
+        """Wait for the channels that this connection listens on; those that came, at least one."""
         encoding = self.pgconn._encoding
-        while True:
-            async with self.lock:
-                batch = await self.wait(generators.notifies(self.pgconn))
-            for notify in batch:
-                yield psycopg.Notify(
-                    notify.relname.decode(encoding), notify.extra.decode(encoding), notify.be_pid
-                )
+        async with self.lock:
+            batch = await self.wait(generators.notifies(self.pgconn))
+        return [
+            psycopg.Notify(
+                notify.relname.decode(encoding), notify.extra.decode(encoding), notify.be_pid
+            )
+            for notify in batch
+        ]
 
 
 async def _attempts(params: ConnDict) -> list[ConnDict]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -29,6 +30,8 @@ from hypercorn.utils import parse_socket_addr
 _log = structlog.get_logger("bulkhead_trio.http")
 
 RECEIVE_BYTES = 64 * 1024
+
+_REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 ErrorRenderer = Callable[[int], tuple[list[tuple[bytes, bytes]], bytes, int]]
 """Makes headers and body for a status that the protocol itself decided on; may correct it."""
@@ -172,6 +175,16 @@ class _Protocol(H11Protocol):
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
+    async def _send_h11_event(self, event: Any) -> None:
+        if isinstance(event, h11.Response) and not event.reason:
+            # The reason phrase is optional, but there are clients that cannot read a line without.
+            event = h11.Response(
+                status_code=event.status_code,
+                headers=event.headers,
+                reason=_REASONS.get(event.status_code, b"Unknown"),
+            )
+        await super()._send_h11_event(event)
+
     async def refuse(self, status_code: int) -> None:
         """Answer a request that is not complete, if nothing has been answered yet."""
         if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
@@ -224,7 +237,11 @@ class _Connection:
     async def turn_away(self) -> None:
         """Say that there is no room, and close."""
         headers, body, status = self._front.render_error(503)
-        lines = [b"HTTP/1.1 %d " % status, b"content-length: %d" % len(body), b"connection: close"]
+        lines = [
+            b"HTTP/1.1 %d %b" % (status, _REASONS[status]),
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
         lines += [name + b": " + value for name, value in headers]
         with trio.move_on_after(self._limits.linger):
             await self._stream.send_all(b"\r\n".join([*lines, b"", body]))
@@ -291,7 +308,8 @@ class _Connection:
     async def _send(self, event: Event) -> None:
         """What the protocol calls to write, to close, and to say that it is idle."""
         if isinstance(event, RawData):
-            await self._write(event.data)
+            if event.data:
+                await self._write(event.data)
         elif isinstance(event, Closed):
             await self._finish()
             await self._protocol.handle(Closed())
@@ -320,8 +338,11 @@ class _Connection:
             return
         self._is_closing = True
         self._reading.deadline = trio.current_time() + self._limits.linger
-        async with self._send_lock:
-            try:
-                await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._stream.socket.close()
+        # Shielded: the application's task may call this, and its framework cancels it as soon as
+        # the answer is out. Bounded all the same, since whoever holds the lock is writing.
+        with trio.CancelScope(shield=True):
+            async with self._send_lock:
+                try:
+                    await self._stream.send_eof()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._stream.socket.close()

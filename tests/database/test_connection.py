@@ -192,9 +192,8 @@ async def test_connection_notifications_arrive(database: str) -> None:
         await listener.execute("LISTEN news")
         await speaker.execute("SELECT pg_notify('news', 'hello')")
         with trio.fail_after(5):
-            async for notify in listener.wait_notifications():
-                assert (notify.channel, notify.payload) == ("news", "hello")
-                break
+            (notify,) = await listener.wait_notifications()
+        assert (notify.channel, notify.payload) == ("news", "hello")
 
 
 @pytest.mark.parametrize(

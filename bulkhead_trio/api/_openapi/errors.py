@@ -6,13 +6,13 @@ what `problem` really makes: here is only what a machine cannot know.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
 import msgspec
 
-from bulkhead_trio.api._problem import CONTENT_TYPE, KINDS, problem
+from bulkhead_trio.api._problem import CONTENT_TYPE, KINDS, WAITING_HELPS, problem
 
 JSON: TypeAlias = dict[str, Any]
 
@@ -23,7 +23,7 @@ class Meaning:
 
     Attributes:
         when: the situation, as a sentence.
-        detail: of the example.
+        detail: of the example; ``{tier}`` stands for a tier's name.
         retry_after: of the example, in seconds, where waiting helps.
         instance: of the example; ``None`` where the request was not read that far.
     """
@@ -59,7 +59,7 @@ MEANINGS: dict[str, Meaning] = {
         instance="/metrics",
     ),
     "admin_key_invalid": Meaning(
-        "It is another key.", "This is not the admin key.", instance="/metrics"
+        "The admin key is another one.", "This is not the admin key.", instance="/metrics"
     ),
     "not_found": Meaning(
         "There is nothing at this path, or not on this listener.",
@@ -83,7 +83,7 @@ MEANINGS: dict[str, Meaning] = {
     ),
     "rate_limited": Meaning(
         "The tier's quota of this window is used up. The refused request itself does not count.",
-        "The tier free allows 100 requests per 60 seconds.",
+        "The tier {tier} allows 100 requests per 60 seconds.",
         retry_after=42,
     ),
     "headers_too_large": Meaning(
@@ -98,25 +98,25 @@ MEANINGS: dict[str, Meaning] = {
     ),
     "bulkhead_full": Meaning(
         "Every worker of the tier is busy and every waiting place is taken; nothing was run.",
-        "free is full",
+        "{tier} is full",
         retry_after=3,
     ),
     "deadline_unreachable": Meaning(
         "The predicted wait for a worker is longer than the deadline; refused instead of being "
         "queued to die.",
-        "the predicted wait in free is longer than the deadline allows",
+        "the predicted wait in {tier} is longer than the deadline allows",
         retry_after=2,
     ),
     "shed": Meaning(
         "Dropped to protect the rest: too many connections are open, or the tier's supervisor "
         "went down while the request waited.",
-        "the supervisor of free is down",
+        "the supervisor of {tier} is down",
         retry_after=1,
     ),
     "circuit_open": Meaning(
         "The tier's database calls have been failing; nothing was tried. `retryAfter` is what is "
         "left of the cooldown.",
-        "the circuit of free is open",
+        "{tier} is open",
         retry_after=12,
     ),
     "database_unavailable": Meaning(
@@ -145,8 +145,8 @@ UNROUTED = ("not_found", "method_not_allowed")
 """What a request is answered that is for none of the operations."""
 
 
-def examples() -> dict[str, JSON]:
-    """One problem document a code, for ``components.examples``."""
+def examples(tier: str) -> dict[str, JSON]:
+    """One problem document a code, for ``components.examples``; they speak of ``tier``."""
     return {
         code: {
             "summary": KINDS[code].title,
@@ -154,7 +154,7 @@ def examples() -> dict[str, JSON]:
             "value": msgspec.json.decode(
                 problem(
                     code,
-                    meaning.detail,
+                    meaning.detail.format(tier=tier),
                     instance=meaning.instance,
                     retry_after=meaning.retry_after,
                 ).body
@@ -209,26 +209,37 @@ def shared_responses() -> dict[str, JSON]:
     return {code: _response([code], ()) for code in (*ANYWHERE, *UNROUTED)}
 
 
-def problem_responses(
-    codes: Iterable[str], *, headers: Sequence[str] = (), statuses_with_headers: Collection[int] = ()
+def responses_of(
+    codes: Iterable[str], *, answers: Mapping[str, JSON], headers: Mapping[int, Sequence[str]]
 ) -> dict[str, JSON]:
-    """The error responses of one operation, by status.
+    """All responses of one operation, by status.
 
     Args:
         codes: its own; those of `ANYWHERE` are added.
-        headers: which ``components.headers`` some of its errors carry besides the usual ones.
-        statuses_with_headers: which errors those are.
+        answers: what it answers that is no problem.
+        headers: which of ``components.headers`` its errors carry besides the usual ones.
     """
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, *ANYWHERE):
-        of_status = by_status.setdefault(KINDS[code].status, [])
-        if code not in of_status:
-            of_status.append(code)
+    for code in dict.fromkeys((*codes, *ANYWHERE)):
+        by_status.setdefault(KINDS[code].status, []).append(code)
+    responses = dict(answers)
+    for status, of_status in sorted(by_status.items()):
+        own = answers.get(str(status))
+        if own is not None:
+            responses[str(status)] = _either(own, _response(of_status, headers.get(status, ())))
+        elif of_status[0] in ANYWHERE and len(of_status) == 1 and status not in headers:
+            responses[str(status)] = {"$ref": f"#/components/responses/{of_status[0]}"}
+        else:
+            responses[str(status)] = _response(of_status, headers.get(status, ()))
+    return responses
+
+
+def _either(one: JSON, other: JSON) -> JSON:
+    """One status with two kinds of body."""
     return {
-        str(status): {"$ref": f"#/components/responses/{of_status[0]}"}
-        if of_status == [code for code in ANYWHERE if KINDS[code].status == status]
-        else _response(of_status, headers if status in statuses_with_headers else ())
-        for status, of_status in sorted(by_status.items())
+        "description": f"{one['description']} {other['description']}",
+        "headers": one["headers"] | other["headers"],
+        "content": one["content"] | other["content"],
     }
 
 
@@ -236,7 +247,7 @@ def _response(codes: Sequence[str], headers: Sequence[str]) -> JSON:
     """One status; each of its codes is an example, named by the code."""
     status = KINDS[codes[0]].status
     names = ["X-Request-Id", *headers]
-    if any("retryAfter" in _EXAMPLES[code]["value"] for code in codes):
+    if not WAITING_HELPS.isdisjoint(codes):
         names.append("Retry-After")
     if status == 401:
         names.append("WWW-Authenticate")

@@ -1,0 +1,270 @@
+"""What operations share: parameters, response headers, schemas of bodies, and who may ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bulkhead_trio.api._openapi.errors import JSON, problem_schema
+from bulkhead_trio.api.data import DEFAULT_LIMIT, LARGEST_LIMIT
+
+QUOTA_HEADERS = (
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "RateLimit-Policy",
+    "RateLimit",
+)
+
+_TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+_TEXT = {"type": "string"}
+
+
+def _counted(description: str, **more: object) -> JSON:
+    return {"type": "integer", "minimum": 0, "description": description, **more}
+
+
+def _measured(description: str) -> JSON:
+    return {"type": "number", "minimum": 0, "description": description}
+
+
+def _object(description: str, properties: JSON, **more: object) -> JSON:
+    """An object that has all of its properties, and may come to have more."""
+    return {
+        "type": "object",
+        "description": description,
+        "required": list(properties),
+        "properties": properties,
+        **more,
+    }
+
+
+def parameters(tiers: Sequence[str]) -> JSON:
+    """For ``components.parameters``, by the parameter's name."""
+    return {
+        "X-Tenant-Tier": {
+            "name": "X-Tenant-Tier",
+            "in": "header",
+            "description": "Your tier. Needed, unless an `X-API-Key` says it; trusted only while "
+            "the server's `TRUST_TIER_HEADER` is true, which it is not in production.",
+            "schema": {"type": "string", "enum": list(tiers)},
+            "example": tiers[0],
+        },
+        "limit": {
+            "name": "limit",
+            "in": "query",
+            "description": "The most rows to answer with.",
+            "schema": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": LARGEST_LIMIT,
+                "default": DEFAULT_LIMIT,
+            },
+            "example": 3,
+        },
+        "force_error": {
+            "name": "force_error",
+            "in": "query",
+            "description": "`true` makes the tier's database call fail, which its breaker counts: "
+            "a way to see the isolation. Does nothing where configuration says so, as it does in "
+            "production.",
+            "schema": {"type": "boolean", "default": False},
+        },
+        "X-Request-Timeout": {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "The longest that you want to wait, in decimal seconds above 0. The "
+            "deadline is the smaller of this and the server's own; it holds for queueing and the "
+            "database together.",
+            "schema": {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
+            "example": "2.5",
+        },
+        "X-Request-Id": {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": "Your name for this request, 1 to 128 visible ASCII characters; the "
+            "answer and the server's log lines repeat it. Anything else is replaced.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+            "example": "checkout-42",
+        },
+        "traceparent": {
+            "name": "traceparent",
+            "in": "header",
+            "description": "A W3C trace context, which the server's log lines then name.",
+            "schema": dict(_TEXT),
+            "example": _TRACEPARENT,
+        },
+    }
+
+
+def headers(tiers: Sequence[str]) -> JSON:
+    """For ``components.headers``: those of responses, by name."""
+    whole = {"type": "integer", "minimum": 0}
+    positive = {"type": "integer", "minimum": 1}
+    quota = f'"{tiers[0]}"'
+    described = (
+        ("X-Request-Id", "The request's id: the caller's, or a new one.", _TEXT, "checkout-42"),
+        (
+            "Retry-After",
+            "Seconds to wait before another try; the same as `retryAfter`.",
+            positive,
+            12,
+        ),
+        ("WWW-Authenticate", "Which key is asked for.", _TEXT, None),
+        ("Allow", "The methods that the path has.", _TEXT, "HEAD, OPTIONS, GET"),
+        ("Content-Security-Policy", "Lets the page load nothing at all.", _TEXT, None),
+        ("X-RateLimit-Limit", "Requests that the tier may make in a window.", positive, 100),
+        ("X-RateLimit-Remaining", "Requests that are left in this window.", whole, 50),
+        (
+            "X-RateLimit-Reset",
+            "When the quota is whole again, in Unix seconds.",
+            whole,
+            1770811260,
+        ),
+        (
+            "RateLimit-Policy",
+            "The quota as the IETF draft writes it: `q` requests in `w` seconds.",
+            _TEXT,
+            f"{quota};q=100;w=60",
+        ),
+        (
+            "RateLimit",
+            "What is left of it: `r` requests, whole again in `t` seconds.",
+            _TEXT,
+            f"{quota};r=50;t=30",
+        ),
+    )
+    return {
+        name: {
+            "description": text + _when_sent(name),
+            "schema": dict(schema),
+            **({} if example is None else {"example": example}),
+        }
+        for name, text, schema, example in described
+    }
+
+
+def _when_sent(name: str) -> str:
+    return " Sent for tiers that have a rate limit." if name in QUOTA_HEADERS else ""
+
+
+def security_schemes() -> JSON:
+    """For ``components.securitySchemes``."""
+    return {
+        "apiKey": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-API-Key",
+            "description": "A tenant's key, whose tier then counts. This version gives out none "
+            "yet, so that every key is refused with `api_key_invalid`.",
+        },
+        "adminKey": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Admin-Key",
+            "description": "The operator's key. Asked for unless `METRICS_PUBLIC` is true, which "
+            "it is not in production; never asked for on the admin listener.",
+        },
+    }
+
+
+def schemas() -> JSON:
+    """For ``components.schemas``: the bodies."""
+    return {
+        "Problem": problem_schema(),
+        "Health": _object("The process is alive.", {"status": {"const": "healthy"}}),
+        "Readiness": _readiness(),
+        "Row": _row(),
+        "TierStatistics": _tier_statistics(),
+    }
+
+
+def _readiness() -> JSON:
+    return _object(
+        "Whether the server should get traffic.",
+        {
+            "status": {"type": "string", "enum": ["ready", "not_ready"]},
+            "checks": {
+                "type": "object",
+                "description": "What the server depends on, by name; and `server`, while draining.",
+                "additionalProperties": {
+                    "type": "string",
+                    "enum": ["ok", "unavailable", "timeout", "draining"],
+                },
+                "x-additionalPropertiesName": "check",
+            },
+        },
+    )
+
+
+def _row() -> JSON:
+    return _object(
+        "One row of a tier's data.",
+        {
+            "id": {"type": "integer", "description": "Rows come in the order of their ids."},
+            "tier": {"type": "string", "description": "Whose row it is."},
+            "payload": {"description": "Any JSON value."},
+            "created_at": {
+                "type": "string",
+                "format": "date-time",
+                "description": "In UTC, with milliseconds.",
+            },
+        },
+    )
+
+
+def _tier_statistics() -> JSON:
+    pool = {
+        "active": _counted("Connections in use, being made, or recovering."),
+        "idle": _counted("Connections that wait for a user."),
+        "pending": _counted("Requests that wait for a connection."),
+        "max": _counted("The hard limit of active and idle together."),
+    }
+    threads = {
+        "active": _counted("Requests that run."),
+        "queued": _counted("Requests that wait for a worker."),
+        "poolSize": _counted("Requests that may run at once."),
+        "queueSize": _counted("Requests that may wait; one more is refused."),
+    }
+    breaker = {
+        "state": {
+            "type": "string",
+            "enum": ["CLOSED", "OPEN", "HALF_OPEN"],
+            "description": "`HALF_OPEN`: the next call is the probe.",
+        },
+        "failures": _counted("Failures since the last success."),
+        "retryAfter": _measured("What is left of the cooldown, in seconds."),
+    }
+    limit = {
+        "limit": _counted("Requests that the tier may make in a window."),
+        "remaining": _counted("Requests that are left in this window."),
+        "windowSeconds": _measured("How long a window is."),
+    }
+    rejected = {
+        "rate_limited": _counted("Because the quota was used up."),
+        "bulkhead_full": _counted("Because every worker and waiting place was taken."),
+        "circuit_open": _counted("Because the breaker was open."),
+        "deadline": _counted("Because the deadline had passed or could not be kept."),
+        "shed": _counted("Because the supervisor went down."),
+    }
+    latency = {name: _measured("Milliseconds.") for name in ("p50", "p95", "p99")}
+    return _object(
+        "What a tier holds now, and has counted since the server started.",
+        {
+            "connectionPool": _object("The tier's own connections to PostgreSQL.", pool),
+            "threadPool": _object("The tier's compartment: its workers and its queue.", threads),
+            "circuitBreaker": _object(
+                "The breaker in front of the tier's database calls.", breaker
+            ),
+            "rateLimit": _object(
+                "The tier's quota; null where it has none.", limit, type=["object", "null"]
+            ),
+            "rejected": _object("Requests that were refused, by reason.", rejected),
+            "outcomes": {
+                "type": "object",
+                "description": "All requests that ended: `ok`, `cancelled`, or an error's code.",
+                "additionalProperties": _counted("How many."),
+                "x-additionalPropertiesName": "outcome",
+            },
+            "latencyMs": _object("Of requests that were answered well.", latency),
+        },
+    )

@@ -1,0 +1,66 @@
+"""The document itself: what it is about, and its parts put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bulkhead_trio.api._openapi import components
+from bulkhead_trio.api._openapi.errors import JSON, examples, shared_responses
+from bulkhead_trio.api._openapi.operations import DEFAULT_ADDRESS, operations
+
+_ABOUT = """\
+Every tier has a rate limit, a compartment, a circuit breaker and connections of its own, so that \
+no tier can sink the others.
+
+Errors are problem documents (RFC 9457). Programs should look at `code`, and where `Retry-After` \
+is sent, wait that long. Every answer carries `X-Request-Id`. A path that has `GET` has `HEAD` and \
+`OPTIONS` too.
+
+More members may come to any JSON object; nothing that is described here is renamed."""
+
+_TAGS = (
+    ("Data", "What tenants ask for."),
+    ("Probes", "For whatever starts the server or sends it traffic."),
+    ("Metrics", "The inside, for people, scripts and Prometheus. Answers while tiers are full."),
+    ("Description", "This description, for programs and for people."),
+)
+
+
+def openapi_document(*, version: str, tiers: Sequence[str]) -> JSON:
+    """OpenAPI 3.1, ready to be encoded.
+
+    Args:
+        version: the server's.
+        tiers: the names of the tiers that it has, at least one.
+    """
+    everywhere = [
+        {"$ref": "#/components/parameters/X-Request-Id"},
+        {"$ref": "#/components/parameters/traceparent"},
+    ]
+    return {
+        "openapi": "3.1.1",
+        "info": {
+            "title": "Bulkhead Trio",
+            "summary": "A multi-tenant API in which no tier can sink the others.",
+            "description": _ABOUT,
+            "version": version,
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [
+            {"url": "/", "description": "The server that this comes from."},
+            {"url": DEFAULT_ADDRESS, "description": "Where a server listens by default."},
+        ],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS],
+        "paths": {
+            operation.path: {"parameters": everywhere, "get": operation.described()}
+            for operation in operations(tiers)
+        },
+        "components": {
+            "schemas": components.schemas(),
+            "responses": shared_responses(),
+            "parameters": components.parameters(tiers),
+            "examples": examples(tiers[0]),
+            "headers": components.headers(tiers),
+            "securitySchemes": components.security_schemes(),
+        },
+    }

@@ -1,0 +1,140 @@
+"""All resources on a scripted database, and what the API's description says of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from bulkhead_trio.api._openapi import openapi_document
+from bulkhead_trio.api._problem import CONTENT_TYPE
+from bulkhead_trio.api.admin import AdminGuard
+from bulkhead_trio.api.data import DataResource
+from bulkhead_trio.api.description import DescriptionResource
+from bulkhead_trio.api.drain import DrainGate
+from bulkhead_trio.api.edge import Edge, RequestLimits
+from bulkhead_trio.api.health import HealthResource
+from bulkhead_trio.api.messages import Listener
+from bulkhead_trio.api.metrics import MetricsResource
+from bulkhead_trio.api.quart_app import create_quart_app
+from bulkhead_trio.api.routes import Resource
+from bulkhead_trio.database import Pool
+from bulkhead_trio.observe.metrics import Metrics
+from bulkhead_trio.policies.breaker import CircuitBreaker, Consecutive
+from bulkhead_trio.policies.compartment import Compartment
+from bulkhead_trio.policies.rate import FixedWindow, RateLimiter
+from bulkhead_trio.tenancy import TierResolver
+from bulkhead_trio.testing import Answer, ASGIClient, ScriptedDatabase, tenant_rows
+from bulkhead_trio.tiers import Tier, TierSnapshots, is_database_failure
+
+from ._schema import check, resolve
+
+TIERS = ("free", "pro", "enterprise")
+ADMIN_KEY = "the-admin-key"
+
+PATHS = (
+    "/api/data", "/health", "/ready", "/metrics/bulkheads", "/metrics", "/openapi.json", "/docs",
+)  # fmt: skip
+
+GENERAL_HEADERS = {
+    "content-type", "content-length", "connection", "cache-control", "x-content-type-options",
+}  # fmt: skip
+"""What HTTP itself, or its security, wants on answers; no part of the description."""
+
+DOCUMENT = openapi_document(version="1.2.3", tiers=TIERS)
+
+
+@attrs.frozen
+class World:
+    """All resources on a database that does as it is told."""
+
+    database: ScriptedDatabase
+    tiers: dict[str, Tier[Any]]
+    gate: DrainGate
+    resources: tuple[Resource, ...]
+
+    def client(self, listener: Listener = "public") -> ASGIClient:
+        app: Any = create_quart_app(self.resources, max_body_bytes=1024)
+        return ASGIClient(Edge(app, gate=self.gate, limits=RequestLimits(), listener=listener))
+
+
+def make_world(*, is_public: bool = True, rate_limit: int = 100, query_seconds: float = 0) -> World:
+    database = ScriptedDatabase(tenant_rows("free"), query_seconds=query_seconds)
+    tiers = {name: make_tier(name, database, rate_limit) for name in TIERS}
+    gate = DrainGate()
+    guard = AdminGuard(ADMIN_KEY, is_public=is_public)
+
+    async def database_answers() -> None:
+        await database.answer(0)
+        assert not database.is_away
+
+    resources: tuple[Resource, ...] = (
+        HealthResource({"database": database_answers}, gate),
+        DataResource(tiers, TierResolver(TIERS, trust_header=is_public), allow_force_error=True),
+        MetricsResource(tiers, Metrics(TierSnapshots(tiers), reasons=()), guard),
+        DescriptionResource(version="1.2.3", tiers=TIERS, guard=guard),
+    )
+    return World(database, tiers, gate, resources)
+
+
+def make_tier(name: str, database: ScriptedDatabase, rate_limit: int) -> Tier[Any]:
+    return Tier(
+        name,
+        timeout=10,
+        limiter=None
+        if name == "enterprise"
+        else RateLimiter(FixedWindow(limit=rate_limit, seconds=60.0)),
+        compartment=Compartment(name, workers=1, queue=1),
+        breaker=CircuitBreaker(
+            name, window=Consecutive(2), wait_in_open=15, is_failure=is_database_failure
+        ),
+        pool=Pool(name, database.connect, max_size=1),
+    )
+
+
+@asynccontextmanager
+async def running(world: World) -> AsyncIterator[ASGIClient]:
+    async with trio.open_nursery() as nursery:
+        for tier in world.tiers.values():
+            await nursery.start(tier.run)
+        yield world.client()
+        nursery.cancel_scope.cancel()
+
+
+def operation(path: str) -> Any:
+    return DOCUMENT["paths"][path]["get"]
+
+
+def described(path: str, status: int) -> Any:
+    """What the document says of one answer."""
+    return resolve(DOCUMENT, operation(path)["responses"][str(status)])
+
+
+def codes_of(path: str) -> set[str]:
+    """The error codes that an operation may be answered."""
+    return {
+        code
+        for status in operation(path)["responses"]
+        for code in described(path, int(status))["content"]
+        .get(CONTENT_TYPE, {})
+        .get("examples", ())
+    }
+
+
+def assert_as_described(path: str, answer: Answer) -> None:
+    """An answer's status, type, body, code and headers are what the document says."""
+    assert_is(described(path, answer.status), answer)
+
+
+def assert_is(response: Any, answer: Answer) -> None:
+    """An answer is the one that a response object describes."""
+    content = response["content"][answer.headers["content-type"]]
+    if "json" in answer.headers["content-type"]:
+        check(DOCUMENT, content["schema"], answer.json())
+    if answer.headers["content-type"] == CONTENT_TYPE:
+        assert answer.json()["code"] in content["examples"]
+    named = {name.lower() for name in response["headers"]}
+    assert answer.headers.keys() - GENERAL_HEADERS <= named
