@@ -39,6 +39,10 @@ PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
 """Answered while draining too: they are how an operator sees that it drains."""
 
 
+INSTANCE_BYTES = 256
+"""Of a target that is too long, what an answer repeats."""
+
+
 @attrs.frozen
 class RequestLimits:
     """What a request may be.
@@ -121,21 +125,32 @@ class Edge:
     def _refusal(self, scope: Scope) -> Response | None:
         """The answer to a request that is refused for what it is, before anything is decided."""
         limits = self._limits
-        target = len(scope["raw_path"]) + len(scope["query_string"])
-        if target > limits.max_target_bytes:
-            return problem("uri_too_long", f"A target has at most {limits.max_target_bytes} bytes.")
+        raw_path: bytes = scope["raw_path"]
         headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if len(raw_path) + len(scope["query_string"]) > limits.max_target_bytes:
+            return problem(
+                "uri_too_long",
+                f"A target has at most {limits.max_target_bytes} bytes.",
+                # Repeating all of it would make the answer as long as what it complains of.
+                instance=raw_path[:INSTANCE_BYTES].decode("ascii", errors="replace"),
+            )
+        instance = raw_path.decode("ascii", errors="replace")
         size = sum(len(name) + len(value) for name, value in headers)
         if len(headers) > limits.max_header_count or size > limits.max_header_bytes:
             return problem(
                 "headers_too_large",
                 f"At most {limits.max_header_count} header fields "
                 f"and {limits.max_header_bytes} bytes of them.",
+                instance=instance,
             )
-        if not scope["raw_path"].startswith(b"/"):
-            return problem("bad_request", "The request's target must be a path.")
+        if not raw_path.startswith(b"/"):
+            return problem("bad_request", "The request's target must be a path.", instance=instance)
         if _declared_length(headers) > limits.max_body_bytes:
-            return problem("body_too_large", f"A body has at most {limits.max_body_bytes} bytes.")
+            return problem(
+                "body_too_large",
+                f"A body has at most {limits.max_body_bytes} bytes.",
+                instance=instance,
+            )
         return None
 
 

@@ -78,7 +78,7 @@ def _wire_statistics(statistics: TierStatistics) -> dict[str, Any]:
         else {
             "limit": limit.limit,
             "remaining": limit.remaining,
-            "windowSeconds": int(limit.window) if limit.window.is_integer() else limit.window,
+            "windowSeconds": _whole(limit.window),
         },
         "rejected": {
             "rate_limited": outcomes.get("rate_limited", 0),
@@ -94,3 +94,8 @@ def _wire_statistics(statistics: TierStatistics) -> dict[str, Any]:
             "p99": round(statistics.latency.p99 * 1000, 3),
         },
     }
+
+
+def _whole(seconds: float) -> float:
+    """Seconds as people write them: without a fraction where there is none."""
+    return int(seconds) if seconds == int(seconds) else seconds

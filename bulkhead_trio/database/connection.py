@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import select
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 import msgspec
@@ -53,6 +54,12 @@ async def _wait_socket(fd: int, wanted: Wait) -> Ready:
         await trio.lowlevel.wait_writable(fd)
         return Ready.W
     return await _wait_either(fd)
+
+
+def _is_readable(fd: int) -> bool:
+    poll = select.poll()  # `select` itself knows no descriptor above 1023
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 async def _wait_either(fd: int) -> Ready:
@@ -167,6 +174,9 @@ class Connection(psycopg.AsyncConnection[Any]):
         """
         if self._interrupted is not None:
             gen.close()
+            # psycopg tidies up after a cancelled statement (a transaction block rolls back): what
+            # must come out of that is the cancellation, not our complaint.
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise psycopg.OperationalError("the connection was interrupted and awaits recovery")
         scope = contextlib.nullcontext() if timeout is None else trio.fail_after(timeout)
         try:
@@ -194,13 +204,12 @@ class Connection(psycopg.AsyncConnection[Any]):
     def has_gone(self) -> bool:
         """Whether the server has closed an idle connection; asks the kernel, never waits.
 
-        An idle connection has nothing to read. If its socket is readable, then either the server
-        has gone or it has said something (a notice, a changed setting): libpq finds out which.
+        An idle connection has nothing to read. If its socket is readable all the same, then libpq
+        reads what there is: a notice, a changed setting, or the end.
         """
-        if self.pgconn.status != pq.ConnStatus.OK:
-            return True
         try:
-            self.pgconn.consume_input()
+            while self.pgconn.status == pq.ConnStatus.OK and _is_readable(self.pgconn.socket):
+                self.pgconn.consume_input()
         except psycopg.OperationalError:
             return True
         return self.pgconn.status != pq.ConnStatus.OK
