@@ -32,7 +32,7 @@ from bulkhead_trio.api.messages import Listener
 from bulkhead_trio.api.metrics import MetricsResource
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.config import Settings, TierSettings
-from bulkhead_trio.database import Connection, Pool
+from bulkhead_trio.database import Connection, Pool, open_connection
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.database.migrate import migrate, seed
 from bulkhead_trio.http.hypercorn_front import ConnectionLimits, HypercornFront
@@ -55,13 +55,13 @@ REFUSALS = (
 STATEMENT_TIMEOUT_MARGIN = 1.0
 """Seconds by which PostgreSQL's own limit is behind a tier's: it is the second line."""
 
-CONNECT_SECONDS = 5.0
+CONNECT_SECONDS = 5
+MIGRATION_SECONDS = 600.0
+"""The longest that migrating at start may take: a large table takes minutes."""
+
 OPERATIONS_CONNECTIONS = 2
 CLOSING_SECONDS = 5.0
 """What open connections get after the last answer to read it and go."""
-
-EMBEDDED_SPARE_CONNECTIONS = 200
-"""Beside this process's own: other processes on the same data directory, and people with psql."""
 
 
 @attrs.frozen
@@ -196,7 +196,13 @@ async def open_application(settings: Settings, *, announce: Announce) -> AsyncIt
         psycopg.Error: the database cannot be reached or migrated.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    admin_key = _kept_secret(settings.admin_api_key, settings.data_dir / "admin.key", announce)
+    admin_key = _kept_secret(
+        settings.admin_api_key, settings.data_dir / "admin.key", "The admin key", announce
+    )
+    # Nothing is encrypted or peppered with it yet; it is made now so that it never changes later.
+    _kept_secret(settings.secret_key, settings.data_dir / "secret.key", "The secret key", announce)
+    for variable in settings.short_secrets:
+        _log.warning("secret_is_short", variable=variable)
     if settings.redis_url is not None:
         _log.warning("redis_not_used", reason="this version keeps its state in memory")
     async with _database(settings, announce) as conninfo:
@@ -301,9 +307,9 @@ async def _database(settings: Settings, announce: Announce) -> AsyncIterator[str
         return
     directory = settings.data_dir / "postgres"
     announce(f"Starting the embedded PostgreSQL in {directory} ...")
-    wanted = settings.connections_needed + EMBEDDED_SPARE_CONNECTIONS
+    most = settings.embedded_connections
     async with (
-        open_embedded_server(directory, max_connections=wanted) as server,
+        open_embedded_server(directory, max_connections=most) as server,
         trio.open_nursery() as nursery,
     ):
         nursery.start_soon(server.supervise)
@@ -312,20 +318,17 @@ async def _database(settings: Settings, announce: Announce) -> AsyncIterator[str
 
 
 async def _prepare_database(conninfo: str, settings: Settings, announce: Announce) -> None:
-    connection = await Connection.connect(
-        conninfo,
-        autocommit=True,
-        application_name="bulkhead-trio/migrate",
-        connect_timeout=int(CONNECT_SECONDS),
+    opened = open_connection(
+        conninfo, application_name="bulkhead-trio/migrate", connect_timeout=CONNECT_SECONDS
     )
-    async with connection:
-        applied = await migrate(connection)
-        for migration in applied:
-            announce(f"Applied migration {migration.version} ({migration.name}).")
-        if not settings.is_production:
-            rows = await seed(connection, [tier.name for tier in settings.tiers])
-            if rows:
-                announce(f"Seeded {rows} demonstration rows.")
+    with trio.fail_after(MIGRATION_SECONDS):
+        async with opened as connection:
+            for migration in await migrate(connection):
+                announce(f"Applied migration {migration.version} ({migration.name}).")
+            if not settings.is_production:
+                rows = await seed(connection, [tier.name for tier in settings.tiers])
+                if rows:
+                    announce(f"Seeded {rows} demonstration rows.")
 
 
 def _make_pool(name: str, conninfo: str, size: int, timeout: float) -> Pool[Connection]:
@@ -336,7 +339,7 @@ def _make_pool(name: str, conninfo: str, size: int, timeout: float) -> Pool[Conn
             conninfo,
             autocommit=True,
             application_name=f"bulkhead-trio/{name}",
-            connect_timeout=int(CONNECT_SECONDS),
+            connect_timeout=CONNECT_SECONDS,
             options=f"-c statement_timeout={milliseconds} -c TimeZone=UTC",
         )
 
@@ -346,13 +349,13 @@ def _make_pool(name: str, conninfo: str, size: int, timeout: float) -> Pool[Conn
 # --- secrets -------------------------------------------------------------------------------------
 
 
-def _kept_secret(configured: str | None, path: Path, announce: Announce) -> str:
+def _kept_secret(configured: str | None, path: Path, what: str, announce: Announce) -> str:
     """The configured secret, or the one kept in ``path``, made there at first start (0600)."""
     if configured is not None:
         return configured
     if not path.exists():
         _keep_secret(path, secrets.token_urlsafe(32))
-        announce(f"The admin key is in {path}")
+        announce(f"{what} is in {path}")
     return path.read_text().strip()
 
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import trio
 
+from bulkhead_trio import database
 from bulkhead_trio.config import Settings
-from bulkhead_trio.database.connection import Connection
+from bulkhead_trio.database import Connection
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.observe.logs import configure_logging
 
@@ -57,26 +58,23 @@ async def open_connection(settings: Settings) -> AsyncIterator[Connection]:
         EmbeddedServerError: the embedded server cannot be started.
         psycopg.Error: the server cannot be reached.
     """
-    if settings.database_url is not None:
-        async with _connection(settings.database_url) as connection:
-            yield connection
-        return
-    directory = settings.data_dir / "postgres"
     async with (
-        open_embedded_server(directory, max_connections=settings.embedded_connections) as server,
-        _connection(server.conninfo) as connection,
+        _conninfo(settings) as conninfo,
+        database.open_connection(
+            conninfo, application_name="bulkhead-trio/cli", connect_timeout=CONNECT_SECONDS
+        ) as connection,
     ):
-        yield connection
+        with trio.fail_after(WORK_SECONDS):
+            yield connection
 
 
 @asynccontextmanager
-async def _connection(conninfo: str) -> AsyncIterator[Connection]:
-    connection = await Connection.connect(
-        conninfo,
-        autocommit=True,
-        application_name="bulkhead-trio/cli",
-        connect_timeout=CONNECT_SECONDS,
-    )
-    with trio.fail_after(WORK_SECONDS):
-        async with connection:
-            yield connection
+async def _conninfo(settings: Settings) -> AsyncIterator[str]:
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    directory = settings.data_dir / "postgres"
+    async with open_embedded_server(
+        directory, max_connections=settings.embedded_connections
+    ) as server:
+        yield server.conninfo

@@ -100,6 +100,8 @@ async def _check_room(connection: Connection, settings: Settings) -> Check:
     needed = settings.connections_needed
     finding = f"{allowed} allowed; this configuration needs {needed}"
     advice = f"Set max_connections to {needed + others} or more, or give tiers fewer connections."
+    if settings.database_url is None:
+        advice = "Another process started it with less: end all that use this DATA_DIR."
     if allowed < needed:
         return Check("max_connections", "fail", finding, advice)
     if allowed < needed + others:

@@ -20,9 +20,6 @@ FILE_VARIABLE = "BULKHEAD_CONFIG"
 ENVIRONMENT = "the environment"
 COMMAND_LINE = "the command line"
 
-SECRET_CHARACTERS = 16
-"""The fewest characters of a secret in production: 96 bits, when they are random Base64."""
-
 
 @attrs.frozen
 class Explanation:
@@ -152,14 +149,10 @@ def _read_values(
 
 def _contradictions(values: Mapping[str, Any], right: frozenset[str]) -> Iterator[Mistake]:
     """What single values cannot show; says nothing about values that are wrong by themselves."""
-    if values["environment"] == "production":
-        if values["secret_key"] is None and "secret_key" in right:
-            reason = "is required when ENVIRONMENT=production; make one: openssl rand -base64 32"
-            yield Mistake("SECRET_KEY", reason)
-        for name in ("secret_key", "admin_api_key"):
-            if values[name] is not None and len(values[name]) < SECRET_CHARACTERS:
-                reason = f"must have at least {SECRET_CHARACTERS} characters in production"
-                yield Mistake(name.upper(), reason)
+    lacks_secret = values["secret_key"] is None and "secret_key" in right
+    if values["environment"] == "production" and lacks_secret:
+        reason = "is required when ENVIRONMENT=production; make one: openssl rand -base64 32"
+        yield Mistake("SECRET_KEY", reason)
     api = Address(values["api_host"], values["api_port"])
     if values["admin_bind"] == api and api.port and {"api_host", "api_port"} <= right:
         reason = f"must differ from the API's own address, {api}"

@@ -18,6 +18,9 @@ DAY = 86_400
 SHORTEST = 0.001
 """Seconds: below a millisecond a deadline or a window is gone before Trio has looked at it."""
 
+SECRET_CHARACTERS = 16
+"""A secret with fewer can be guessed; this many are 96 bits, when they are random Base64."""
+
 ADMINISTRATION_CONNECTIONS = 15
 """PostgreSQL connections beside those of the tiers: PostgreSQL itself keeps 3 for superusers; the
 rest is for migrations, readiness, cancellation and a person with psql."""
@@ -197,6 +200,13 @@ class Settings:
     def embedded_connections(self) -> int:
         """``max_connections`` of the embedded PostgreSQL, whichever command starts it."""
         return self.connections_needed + EMBEDDED_SPARE_CONNECTIONS
+
+    @property
+    def short_secrets(self) -> tuple[str, ...]:
+        """The variables whose secrets are shorter than they should be in production."""
+        names = ("secret_key", "admin_api_key") if self.is_production else ()
+        lengths = {name: len(getattr(self, name) or "-" * SECRET_CHARACTERS) for name in names}
+        return tuple(name.upper() for name, size in lengths.items() if size < SECRET_CHARACTERS)
 
     def shown(self, name: str) -> object:
         """The value of the field ``name`` as it may be shown: secrets masked."""

@@ -18,6 +18,8 @@ import contextlib
 import ipaddress
 import logging
 import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn, Self, TypeVar, cast
 
 import msgspec
@@ -41,6 +43,9 @@ CONNECT_SECONDS = 10.0
 """The longest that one attempt to connect may take when ``connect_timeout`` does not say so.
 
 libpq's own default is for ever; ten seconds outlast a busy server's fork and authentication."""
+
+CANCEL_SECONDS = 5.0
+"""The longest that leaving `open_connection` waits for the server to cancel a statement."""
 
 DEFAULT_PORT = "5432"
 
@@ -302,6 +307,35 @@ class Connection(psycopg.AsyncConnection[Any]):
             )
             for notify in batch
         ]
+
+
+@asynccontextmanager
+async def open_connection(
+    conninfo: str, *, application_name: str, connect_timeout: int
+) -> AsyncIterator[Connection]:
+    """A connection of one's own, in autocommit mode, for the length of a block.
+
+    Args:
+        conninfo: a libpq connection string or URI.
+        application_name: what PostgreSQL's administrators see.
+        connect_timeout: seconds for each attempt to connect.
+
+    Raises:
+        psycopg.OperationalError: no host answered, or the one that did refused.
+    """
+    connection = await Connection.connect(
+        conninfo,
+        autocommit=True,
+        application_name=application_name,
+        connect_timeout=connect_timeout,
+    )
+    try:
+        yield connection
+    finally:
+        # Closing alone would leave an interrupted statement running in the server, with its locks.
+        if connection.is_interrupted:
+            await connection.recover(timeout=CANCEL_SECONDS)
+        connection.abandon()
 
 
 async def _attempts(params: ConnDict) -> list[ConnDict]:

@@ -1,30 +1,32 @@
-"""Migrations: numbered SQL files, each applied once, in order, in a transaction of its own.
+"""The schema's history, applied: once each, in order, by whoever comes first.
 
-Any number of processes may start at the same time: a PostgreSQL advisory lock lets one of them
-migrate while the others wait, and those find nothing left to do.
+A migration is a file ``migrations/NNNN_name.sql``. The table ``schema_migrations`` says which of
+them the database has seen, with the SHA-256 of each as it was then.
 """
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import re
-from collections.abc import Sequence
-from importlib.resources import files
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Final
 
 import attrs
+import psycopg
 
 from bulkhead_trio.database.connection import Connection
 from bulkhead_trio.errors import BulkheadTrioError
 
-ADVISORY_LOCK = 0x62756C6B68656164
-"""``bulkhead`` in ASCII: one lock for all of this project's processes in a database."""
+ADVISORY_LOCK: Final = 0x62756C6B68656164
+"""``bulkhead`` in ASCII: the number, one a database, under which its schema and seeds change."""
 
-DEMONSTRATION_ROWS = 10
+LOCK_SECONDS: Final = 60
+"""The longest wait for another process's migration, and for a lock that a migration needs: while a
+statement waits for a table, everybody else who wants the table waits behind it."""
 
-_FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
-
-_CREATE_LEDGER = """
+_HISTORY: Final = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version    integer     PRIMARY KEY,
     name       text        NOT NULL,
@@ -33,41 +35,48 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )
 """
 
-_SEED = """
+_SEED: Final = """
 INSERT INTO tenant_data (tier, payload)
-SELECT %(tier)s, jsonb_build_object('message', initcap(%(tier)s) || ' tier data point ' || number)
-FROM generate_series(1, %(rows)s) AS number
-WHERE NOT EXISTS (SELECT 1 FROM tenant_data WHERE tier = %(tier)s)
+SELECT wanted.tier, jsonb_build_object('message', initcap(wanted.tier) || ' tier data point ' || n)
+FROM unnest(%s::text[]) WITH ORDINALITY AS wanted (tier, place), generate_series(1, 10) AS n
+WHERE NOT EXISTS (SELECT FROM tenant_data AS present WHERE present.tier = wanted.tier)
+ORDER BY wanted.place, n
 """
 
 
 class MigrationError(BulkheadTrioError):
-    """The database's history and the code's do not fit together; nothing was changed."""
+    """The database's schema is not one that this code's migrations lead on from."""
 
 
 @attrs.frozen
 class Migration:
-    """One file.
+    """One step of the schema.
 
     Attributes:
-        version: from its name; the order.
-        name: from its name.
-        sql: what it does.
+        version: its place, from 1.
+        name: what it is about, as in the file's name.
+        sql: one or more statements, which run in one transaction.
     """
 
     version: int
     name: str
-    sql: str
+    sql: str = attrs.field(repr=False)
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the SQL: an applied migration must never change."""
+        """SHA-256 of ``sql``, in hexadecimal."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 @attrs.frozen
 class MigrationStatus:
-    """A migration, and when it was applied to a database; ``None``: not yet."""
+    """One migration, and when the database has seen it.
+
+    Attributes:
+        version: its place, from 1.
+        name: what it is about.
+        applied_at: when it was applied; ``None``: not yet.
+    """
 
     version: int
     name: str
@@ -75,116 +84,149 @@ class MigrationStatus:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the database has it."""
+        """Whether the database has seen it."""
         return self.applied_at is not None
 
 
-def known_migrations() -> tuple[Migration, ...]:
-    """Those that this version of the code ships, in order.
+@attrs.frozen
+class AppliedMigration:
+    """A row of ``schema_migrations``."""
+
+    version: int
+    name: str
+    checksum: str
+    applied_at: datetime.datetime
+
+
+def shipped_migrations() -> tuple[Migration, ...]:
+    """The migrations of this package, first to last."""
+    directory = resources.files("bulkhead_trio.database") / "migrations"
+    found = []
+    for file in directory.iterdir():
+        stem, dot, kind = file.name.rpartition(".")
+        if dot and kind == "sql":
+            version, _, name = stem.partition("_")
+            found.append(Migration(int(version), name, file.read_text(encoding="utf-8")))
+    return tuple(sorted(found, key=lambda migration: migration.version))
+
+
+def pending_migrations(
+    shipped: Sequence[Migration], applied: Sequence[AppliedMigration]
+) -> tuple[Migration, ...]:
+    """Those of ``shipped`` that are still to be applied; both are in the order of their versions.
 
     Raises:
-        MigrationError: their numbers are not 1, 2, 3 and so on.
+        MigrationError: what was applied is not how ``shipped`` begins.
     """
-    found = []
-    for file in files("bulkhead_trio.database").joinpath("migrations").iterdir():
-        if match := _FILE_NAME.fullmatch(file.name):
-            found.append(Migration(int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    found.sort(key=lambda migration: migration.version)
-    if [migration.version for migration in found] != list(range(1, len(found) + 1)):
-        raise MigrationError("the migrations shipped are not numbered 1, 2, 3 and so on")
-    return tuple(found)
+    known = {migration.version: migration for migration in shipped}
+    for row in applied:
+        migration = known.get(row.version)
+        if migration is None:
+            raise MigrationError(
+                f"the database is newer than this code: it has migration {row.version} "
+                f"({row.name}), which is unknown here. Run the release that made it."
+            )
+        if migration.checksum != row.checksum:
+            raise MigrationError(
+                f"migration {row.version} ({row.name}) was applied in another form than the one "
+                "here. Applied migrations never change: restore the file, and add a new one."
+            )
+    pending = tuple(shipped[len(applied) :])
+    if applied and pending and pending[0].version < applied[-1].version:
+        raise MigrationError(
+            f"migration {applied[-1].version} was applied without those before it, "
+            f"{pending[0].version} among them"
+        )
+    return pending
 
 
-async def migrate(connection: Connection) -> tuple[Migration, ...]:
-    """Apply what the database does not have yet.
+async def migrate(
+    connection: Connection, migrations: Sequence[Migration] | None = None
+) -> tuple[Migration, ...]:
+    """Apply what is not applied yet, each migration in a transaction of its own.
+
+    Any number of processes may do so at once: one applies a migration, the others wait for it. When
+    there is nothing to apply, nothing is locked or written.
 
     Args:
-        connection: in autocommit mode; used by nobody else meanwhile.
+        connection: in autocommit mode, of a user who may change the schema.
+        migrations: in the order of their versions; those of this package when not given.
 
     Returns:
-        those that were applied now, in order.
+        The migrations that were applied now, by this call.
 
     Raises:
-        MigrationError: an applied migration has changed since, or the database is newer.
-        psycopg.Error: a migration failed; those before it are applied, it is not.
+        MigrationError: the database is newer than the migrations, or an applied one was changed.
+        psycopg.Error: the database refuses; the migrations before stay applied.
     """
-    await connection.execute("SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
-    try:
-        await connection.execute(_CREATE_LEDGER)
-        known = known_migrations()
-        done = await _applied(connection)
-        _check_history(known, done)
-        missing = tuple(migration for migration in known if migration.version not in done)
-        for migration in missing:
-            await _apply(connection, migration)
-    finally:
-        # A session's advisory locks end with it: after a failure or a cancellation the connection
-        # cannot be asked any more, and the caller closes it.
-        if connection.is_reusable:
-            await connection.execute("SELECT pg_advisory_unlock(%s)", (ADVISORY_LOCK,))
-    return missing
+    shipped = shipped_migrations() if migrations is None else tuple(migrations)
+    done: list[Migration] = []
+    while pending_migrations(shipped, await _read_history(connection)):
+        async with _locked(connection):
+            await connection.execute(_HISTORY)
+            pending = pending_migrations(shipped, await _read_history(connection))
+            if not pending:
+                break  # another process was first
+            await _apply(connection, pending[0])
+        done.append(pending[0])
+    return tuple(done)
 
 
-async def migration_status(connection: Connection) -> tuple[MigrationStatus, ...]:
-    """Every known migration, and whether the database has it; changes nothing.
+async def migration_status(
+    connection: Connection, migrations: Sequence[Migration] | None = None
+) -> tuple[MigrationStatus, ...]:
+    """Every migration and whether it is applied; those of this package when none are given.
 
     Raises:
-        MigrationError: an applied migration has changed since, or the database is newer.
+        MigrationError: as from `migrate`.
+        psycopg.Error: the database refuses.
     """
-    cursor = await connection.execute("SELECT to_regclass('schema_migrations') IS NOT NULL")
-    has_ledger = await cursor.fetchall() == [(True,)]
-    done = await _applied(connection) if has_ledger else {}
-    known = known_migrations()
-    _check_history(known, done)
+    shipped = shipped_migrations() if migrations is None else tuple(migrations)
+    applied = await _read_history(connection)
+    pending_migrations(shipped, applied)
+    moments = {row.version: row.applied_at for row in applied}
     return tuple(
-        MigrationStatus(
-            migration.version,
-            migration.name,
-            done[migration.version][1] if migration.version in done else None,
-        )
-        for migration in known
+        MigrationStatus(each.version, each.name, moments.get(each.version)) for each in shipped
     )
 
 
-async def seed(connection: Connection, tiers: Sequence[str]) -> int:
-    """Give each tier that has no rows its demonstration rows.
+async def seed(connection: Connection, tiers: Iterable[str]) -> int:
+    """Add ten demonstration rows for each of ``tiers`` that has no row at all.
 
     Returns:
-        how many rows were inserted.
+        How many rows were added.
+
+    Raises:
+        psycopg.Error: the database refuses.
     """
-    inserted = 0
-    for tier in tiers:
-        cursor = await connection.execute(_SEED, {"tier": tier, "rows": DEMONSTRATION_ROWS})
-        inserted += cursor.rowcount
-    return inserted
-
-
-async def _applied(connection: Connection) -> dict[int, tuple[str, datetime.datetime]]:
-    cursor = await connection.execute("SELECT version, checksum, applied_at FROM schema_migrations")
-    return {version: (checksum, at) for version, checksum, at in await cursor.fetchall()}
-
-
-def _check_history(
-    known: Sequence[Migration], done: dict[int, tuple[str, datetime.datetime]]
-) -> None:
-    by_version = {migration.version: migration for migration in known}
-    for version, (checksum, _) in sorted(done.items()):
-        if version not in by_version:
-            raise MigrationError(
-                f"the database has migration {version}, which this version of the code does not "
-                "know: it was migrated by a newer one"
-            )
-        if by_version[version].checksum != checksum:
-            raise MigrationError(
-                f"migration {version} has changed since it was applied to this database"
-            )
+    async with _locked(connection):
+        cursor = await connection.execute(_SEED, (list(dict.fromkeys(tiers)),))
+    return cursor.rowcount
 
 
 async def _apply(connection: Connection, migration: Migration) -> None:
-    async with connection.transaction():
-        # A file has several statements; they come from this package, not from a caller.
-        await connection.execute(migration.sql.encode())
-        await connection.execute(
-            "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
-            (migration.version, migration.name, migration.checksum),
+    # As bytes and without parameters, so that it may be several statements and contain '%'.
+    await connection.execute(migration.sql.encode())
+    await connection.execute(
+        "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+        (migration.version, migration.name, migration.checksum),
+    )
+
+
+async def _read_history(connection: Connection) -> list[AppliedMigration]:
+    try:
+        cursor = await connection.execute(
+            "SELECT version, name, checksum, applied_at FROM schema_migrations ORDER BY version"
         )
+    except psycopg.errors.UndefinedTable:
+        return []
+    return [AppliedMigration(*row) for row in await cursor.fetchall()]
+
+
+@asynccontextmanager
+async def _locked(connection: Connection) -> AsyncIterator[None]:
+    """A transaction in which no other process migrates or seeds the same database."""
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'".encode())
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
+        yield

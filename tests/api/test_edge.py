@@ -12,6 +12,8 @@ from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits
 from bulkhead_trio.testing import ASGIClient
 
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+
 
 def client_of(app: Any, **limits: int) -> ASGIClient:
     return ASGIClient(
@@ -50,7 +52,7 @@ async def test_request_id_that_cannot_be_kept_is_replaced(given: str) -> None:
 @pytest.mark.parametrize(
     ("given", "trace_id"),
     [
-        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        (f"00-{TRACE_ID}-00f067aa0ba902b7-01", TRACE_ID),
         ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", "None"),
         ("00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01", "None"),
         ("ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "None"),

@@ -10,7 +10,6 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from bulkhead_trio.database.embedded._errors import EmbeddedServerError
 ACCOUNT_NAME = "pgserver"
 """The name that the wheel with PostgreSQL in it uses as well."""
 
-_PASS = stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH
 _READ = stat.S_IRUSR, stat.S_IRGRP, stat.S_IROTH
+_PASS = stat.S_IXUSR, stat.S_IXGRP, stat.S_IXOTH
+"""One right, for the owner, for the group, and for everybody else."""
 
 
 @attrs.frozen
@@ -37,14 +37,11 @@ class Account:
         """What makes ``subprocess`` run something as this account."""
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
-    def may(self, rights: tuple[int, int, int], path: Path) -> bool:
-        """Whether the mode of ``path`` grants one of the rights (owner's, group's, others')."""
-        status = path.stat()
+    def select(self, rights: tuple[int, int, int], status: os.stat_result) -> int:
+        """Which of the rights counts for this account, as a bit of the mode."""
         if status.st_uid == self.uid:
-            return bool(status.st_mode & rights[0])
-        if status.st_gid == self.gid:
-            return bool(status.st_mode & rights[1])
-        return bool(status.st_mode & rights[2])
+            return rights[0]
+        return rights[1] if status.st_gid == self.gid else rights[2]
 
 
 async def choose_account(directory: Path) -> Account | None:
@@ -100,40 +97,46 @@ async def _make_account() -> Account:
 def open_way(account: Account, path: Path) -> list[Path]:
     """Let ``account`` pass through the directories above ``path``.
 
-    Those that it cannot pass get the right to be passed through by everyone (``o+x``), which shows
-    nobody what is in them.
+    Those that it cannot pass get the right to be passed through (``o+x``, or ``g+x`` where its
+    group owns them). That lets nobody list them.
 
     Returns:
         The directories that were changed.
     """
-    closed = [parent for parent in path.parents if not account.may(_PASS, parent)]
-    for parent in reversed(closed):
-        parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXOTH)
-    return closed
+    return [parent for parent in reversed(path.parents) if _grant(account, parent, _PASS)]
 
 
-def open_installation(account: Account, directory: Path) -> list[Path]:
+def open_installation(account: Account, directory: Path, program: Path) -> list[Path]:
     """Let ``account`` read and run what is installed in ``directory``.
 
-    An installation made under a strict umask is readable by its owner only; then its files get
-    ``o+r``, its directories and programs also ``o+x``.
+    What was installed under a strict umask is readable by its owner only. ``program`` tells: if
+    the account may not run it, then everything beside it is opened as well, files with ``o+r``,
+    directories and programs also with ``o+x`` (``g+...`` where the account's group owns them).
 
     Returns:
-        The files and directories that were changed, and those that `open_way` did.
+        What was changed, the directories that `open_way` opened included.
     """
-    changed = open_way(account, directory)
-    for path in (directory, *_tree(directory)):
-        mode = stat.S_IMODE(path.stat().st_mode)
-        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-        if mode != wanted and not (account.may(_READ, path) and account.may(_PASS, path)):
-            path.chmod(wanted)
+    changed = open_way(account, program)
+    if not _grant(account, program, _READ, _PASS):
+        return changed
+    changed.append(program)
+    for path in directory.rglob("*"):
+        if path.is_symlink():
+            continue
+        rights = [_READ, _PASS] if path.stat().st_mode & stat.S_IXUSR else [_READ]
+        if _grant(account, path, *rights):
             changed.append(path)
     return changed
 
 
-def _tree(directory: Path) -> Iterator[Path]:
-    for name in ("bin", "lib", "share"):
-        yield directory / name
-        for path in (directory / name).rglob("*"):
-            if not path.is_symlink():
-                yield path
+def _grant(account: Account, path: Path, *rights: tuple[int, int, int]) -> bool:
+    """Add what ``account`` lacks of ``rights`` to the mode of ``path``; says whether it did."""
+    status = path.stat()
+    mode = stat.S_IMODE(status.st_mode)
+    wanted = mode
+    for right in rights:
+        wanted |= account.select(right, status)
+    if wanted == mode:
+        return False
+    path.chmod(wanted)
+    return True
