@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench clean
+.PHONY: help serve test check format bench soak clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ format: $(VENV)/.dev ## rewrite the code in the one format
 
 bench: $(VENV)/.bench ## the isolation benchmark: a table, JSON and pictures in bench/results/
 	@$(BIN)/python -m bench.isolation
+
+soak: $(VENV)/.bench ## flat memory over 100,000 requests; nothing left after 10,000 of which a third are cancelled
+	@$(BIN)/python -m bench.soak memory
+	@$(BIN)/python -m bench.soak cancel
 
 clean: ## remove what the targets above made (the data directory too)
 	rm -rf $(VENV) .bulkhead .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache bench/results dist build

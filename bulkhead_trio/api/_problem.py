@@ -165,11 +165,14 @@ def unreadable_request(status: int) -> tuple[list[tuple[bytes, bytes]], bytes, i
 
     There is no request whose id could be repeated, so it gets one of its own.
     """
+    request_id = secrets.token_hex(16)
+    instance = f"urn:bulkhead-trio:request:{request_id}"
     if status == 503:
-        response = problem("shed", "Too many connections are open.", retry_after=1.0)
+        detail = "Too many connections are open."
+        response = problem("shed", detail, instance=instance, retry_after=1.0)
     else:
-        response = problem_of_status(status)
+        response = problem_of_status(status, instance=instance)
     headers = [("Content-Type", response.content_type), *response.headers]
-    headers.append(("X-Request-Id", secrets.token_hex(16)))
+    headers.append(("X-Request-Id", request_id))
     encoded = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers]
     return encoded, response.body, response.status

@@ -16,9 +16,6 @@ Check = Callable[[], Awaitable[None]]
 CHECK_SECONDS = 2.0
 """The longest that a check may take; less than the usual probe's own timeout of a few seconds."""
 
-FRESH_SECONDS = 1.0
-"""An answer this young is given again, so that no number of probes becomes a load of its own."""
-
 
 class HealthResource:
     """Answers for the process and for what it depends on.
@@ -35,7 +32,7 @@ class HealthResource:
         self._gate = gate
         self._lock = trio.Lock()
         self._results: dict[str, str] = {}
-        self._checked_at = float("-inf")
+        self._began = float("-inf")
 
     def routes(self) -> tuple[Route, ...]:
         """Both probes."""
@@ -60,10 +57,16 @@ class HealthResource:
         )
 
     async def _fresh_results(self) -> dict[str, str]:
+        """Results of checks that began after this was called.
+
+        Whoever waits while others check shares what was begun in the meantime, so that no number
+        of probes becomes a load of its own.
+        """
+        called = trio.current_time()
         async with self._lock:
-            if trio.current_time() - self._checked_at > FRESH_SECONDS:
+            if self._began < called:
+                self._began = trio.current_time()
                 self._results = {name: await _run(check) for name, check in self._checks.items()}
-                self._checked_at = trio.current_time()
             return self._results
 
 

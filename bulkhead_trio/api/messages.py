@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
@@ -18,7 +17,7 @@ Listener = Literal["public", "admin"]
 MAX_QUERY_FIELDS = 100
 """More parameters than any of our resources has; bounds what parsing may cost."""
 
-_DECIMAL_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+_POSITIVE_DECIMAL = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?")
 
 
 class Headers:
@@ -97,10 +96,9 @@ class Request:
         text = self.headers.get("x-request-timeout")
         if text is None:
             return None
-        seconds = float(text) if _DECIMAL_SECONDS.fullmatch(text) else math.nan
-        if not seconds > 0:
+        if not _POSITIVE_DECIMAL.fullmatch(text):
             raise InvalidHeader("X-Request-Timeout must be decimal seconds above 0")
-        return seconds
+        return float(text)
 
 
 @attrs.frozen

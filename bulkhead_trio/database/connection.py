@@ -47,6 +47,9 @@ libpq's own default is for ever; ten seconds outlast a busy server's fork and au
 CANCEL_SECONDS = 5.0
 """The longest that leaving `open_connection` waits for the server to cancel a statement."""
 
+FIRST_CANCEL_SECONDS = 0.05
+"""What a cancel request gets to take effect before it is sent again; then twice as long."""
+
 DEFAULT_PORT = "5432"
 
 
@@ -244,14 +247,22 @@ class Connection(psycopg.AsyncConnection[Any]):
         return False
 
     async def _finish_interrupted(self) -> None:
-        generator = self._interrupted
-        if generator is None:
+        if self._interrupted is None:
             return
-        cancel = self.pgconn.cancel_conn()
-        cancel.start()
-        await _drive_connecting(generators.cancel(cancel))
-        with contextlib.suppress(psycopg.errors.QueryCanceled):
-            await _drive(generator, self.pgconn.socket)
+        # It must not go on: it may be between preparing a statement and sending the query, and
+        # would send it after the cancel request that was meant for it.
+        self._interrupted.close()
+        patience = FIRST_CANCEL_SECONDS
+        while True:
+            cancel = self.pgconn.cancel_conn()
+            cancel.start()
+            await _drive_connecting(generators.cancel(cancel))
+            with trio.move_on_after(patience) as scope:
+                await _drive(generators.execute(self.pgconn), self.pgconn.socket)
+            if not scope.cancelled_caught:
+                break
+            # The request can reach the backend before the query does, and then cancels nothing.
+            patience *= 2
         self._interrupted = None
 
     async def _abandon_transaction(self) -> None:

@@ -218,13 +218,17 @@ class Pool(Generic[C]):
         """Synchronous, so that no cancellation can come between a connection and its fate."""
         if self._nursery is not None and connection.is_reusable:
             self._idle.append(connection)
-        elif self._nursery is not None and not connection.has_gone():
+        elif self._nursery is not None and self._is_recoverable(connection):
             self._nursery.start_soon(self._recover, connection, token)
             return
         else:
             self._broken += 1
             connection.abandon()
         self._limiter.release_on_behalf_of(token)
+
+    def _is_recoverable(self, connection: C) -> bool:
+        # What an interrupted one has to read is not to be touched before `recover` does.
+        return connection.is_interrupted or not connection.has_gone()
 
     async def _recover(self, connection: C, token: object) -> None:
         try:

@@ -30,6 +30,7 @@ from hypercorn.utils import parse_socket_addr
 _log = structlog.get_logger("bulkhead_trio.http")
 
 RECEIVE_BYTES = 64 * 1024
+SPOKEN_VERSIONS = (b"1.0", b"1.1")
 
 _REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
@@ -46,9 +47,11 @@ class ConnectionLimits:
         head: from the first byte of a request's head to its last.
         body_gap: between two pieces of a body.
         body: from the head's end to the body's.
-        idle: between an answer and the next request.
+        idle: between an answer and the next request; the first has to begin within ``head``.
         write: for the peer to take what it is sent.
         linger: after our last byte, for the peer to close; so that it can still read our answer.
+        half_closed: for an answer to get out to a peer that has finished sending. From this side
+            it looks just like one that has gone, and for those nobody should work much longer.
         head_bytes: of a request's head that is not complete yet.
     """
 
@@ -59,6 +62,7 @@ class ConnectionLimits:
     idle: float = 60.0
     write: float = 30.0
     linger: float = 1.0
+    half_closed: float = 0.1
     head_bytes: int = 24 * 1024
 
 
@@ -140,6 +144,7 @@ class _Protocol(H11Protocol):
     """Hypercorn's HTTP/1.1, with our answers to what cannot be read, and without h2c."""
 
     render_error: ErrorRenderer
+    _head: h11.Response | None = None
 
     @property
     def their_state(self) -> Any:
@@ -154,16 +159,17 @@ class _Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         names = [name for name, _ in request.headers]
-        if b"content-length" in names and b"transfer-encoding" in names:
-            # Two lengths, two readings: the classic request smuggling (RFC 9112, 6.3).
+        # Two lengths, two readings: the classic request smuggling (RFC 9112, 6.3).
+        is_ambiguous = b"content-length" in names and b"transfer-encoding" in names
+        if is_ambiguous or request.http_version not in SPOKEN_VERSIONS:
             await self._send_error_response(400)
             await self.send(Closed())
             return
         await super()._create_stream(request)
 
     async def _send_error_response(self, status_code: int) -> None:
-        if status_code == 431 and b"\n" not in self.connection.trailing_data[0]:
-            status_code = 414
+        if status_code == 431:
+            status_code = self._what_is_too_long()
         headers, body, status_code = self.render_error(status_code)
         common = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         await self._send_h11_event(
@@ -175,15 +181,35 @@ class _Protocol(H11Protocol):
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
+    def _what_is_too_long(self) -> int:
+        if self.stream is not None:
+            return 400  # not the head any more: the line before a chunk
+        is_first_line = b"\n" not in self.connection.trailing_data[0]
+        return 414 if is_first_line else 431
+
     async def _send_h11_event(self, event: Any) -> None:
-        if isinstance(event, h11.Response) and not event.reason:
-            # The reason phrase is optional, but there are clients that cannot read a line without.
-            event = h11.Response(
+        """Write a response's head together with what follows it.
+
+        One write for a small answer; and until there is a body, an answer that has been begun can
+        still become another one, when the rest of the request turns out to be malformed.
+        """
+        if isinstance(event, h11.Response):
+            self._head = h11.Response(
                 status_code=event.status_code,
                 headers=event.headers,
-                reason=_REASONS.get(event.status_code, b"Unknown"),
+                # Optional, but there are clients that cannot read a line without.
+                reason=event.reason or _REASONS.get(event.status_code, b"Unknown"),
             )
-        await super()._send_h11_event(event)
+            return
+        head, self._head = self._head, None
+        try:
+            data = b"" if head is None else self.connection.send(head) or b""
+            data += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.their_state is not h11.ERROR:
+                raise
+        else:
+            await self.send(RawData(data=data))
 
     async def refuse(self, status_code: int) -> None:
         """Answer a request that is not complete, if nothing has been answered yet."""
@@ -202,6 +228,8 @@ class _Connection:
         self._send_lock = trio.Lock()
         self._reading = trio.CancelScope()
         self._is_closing = False
+        self._is_first = True
+        self._finished = trio.Event()
         self._phase: tuple[Any, bool] = (h11.IDLE, False)
         self._phase_began = trio.current_time()
         self._protocol: _Protocol
@@ -271,6 +299,10 @@ class _Connection:
             return await self._overdue()
         if self._is_closing:
             return bool(data)  # lingering: read and forgotten
+        if not data and self._phase[0] is h11.DONE:
+            with trio.move_on_after(self._limits.half_closed):
+                await self._finished.wait()
+        self._is_first = False
         await self._protocol.handle(RawData(bytes(data)))
         self._note_phase()
         return bool(data)
@@ -288,7 +320,7 @@ class _Connection:
             return now + limits.linger
         match self._phase:
             case (h11.IDLE, False):
-                return began + limits.idle
+                return began + (limits.head if self._is_first else limits.idle)
             case (h11.IDLE, True):
                 return began + limits.head
             case (h11.SEND_BODY, _):
@@ -317,6 +349,8 @@ class _Connection:
             self._note_phase()
             # The reader may be waiting under the deadline of the phase before.
             self._reading.deadline = self._deadline()
+            if event.idle:
+                self._finished.set()
 
     async def _write(self, data: bytes) -> None:
         async with self._send_lock:
@@ -337,6 +371,7 @@ class _Connection:
         if self._is_closing:
             return
         self._is_closing = True
+        self._finished.set()
         self._reading.deadline = trio.current_time() + self._limits.linger
         # Shielded: the application's task may call this, and its framework cancels it as soon as
         # the answer is out. Bounded all the same, since whoever holds the lock is writing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -214,3 +215,22 @@ async def test_connection_to_a_silent_server_gives_up() -> None:
         port = listener.getsockname()[1]
         with trio.fail_after(5), pytest.raises(psycopg.OperationalError, match="no answer"):
             await Connection.connect(f"host=127.0.0.1 port={port}", connect_timeout=1)
+
+
+async def test_connection_recovers_whenever_it_was_interrupted(database: str) -> None:
+    """Cancelled at any instant, the cancel request overtaking the query included, it recovers."""
+    rng = random.Random(5)
+
+    async def one() -> None:
+        async with connected(database, "victim") as connection:
+            for _ in range(15):
+                with trio.move_on_after(rng.uniform(0, 0.004)):
+                    await connection.execute("SELECT pg_sleep(60), %s", ("x",), prepare=True)
+                began = trio.current_time()
+                assert await connection.recover(timeout=5)
+                assert trio.current_time() - began < 3
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(one)
+    assert await running_queries(database, "victim") == 0
