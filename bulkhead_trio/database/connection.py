@@ -116,6 +116,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         # psycopg uses its lock with `async with` only, and Trio's has the same shape.
         self.lock = trio.Lock()  # type: ignore[assignment]
         self._interrupted: PQGen[Any] | None = None
+        self._was_keyboard_interrupt = False
         set_json_loads(msgspec.json.decode, self)
 
     @classmethod
@@ -182,17 +183,20 @@ class Connection(psycopg.AsyncConnection[Any]):
         """
         if self._interrupted is not None:
             gen.close()
-            # psycopg tidies up after a cancelled statement (a transaction block rolls back): what
-            # must come out of that is the cancellation, not our complaint.
+            # psycopg tidies up after an interrupted statement (a transaction block rolls back):
+            # what must come out of that is the interruption, not our complaint.
             await trio.lowlevel.checkpoint_if_cancelled()
+            if self._was_keyboard_interrupt:
+                raise KeyboardInterrupt
             raise psycopg.OperationalError("the connection was interrupted and awaits recovery")
         scope = contextlib.nullcontext() if timeout is None else trio.fail_after(timeout)
         try:
             with scope:
                 return await _drive(gen, self.pgconn.socket)
-        except (trio.Cancelled, trio.TooSlowError, KeyboardInterrupt):
+        except (trio.Cancelled, trio.TooSlowError, KeyboardInterrupt) as interruption:
             if self.pgconn.transaction_status == _ACTIVE:
                 self._interrupted = gen
+                self._was_keyboard_interrupt = isinstance(interruption, KeyboardInterrupt)
             raise
 
     @property

@@ -1,0 +1,1 @@
+"""The real command as a process, asked over real sockets: what the contract says, from outside."""
