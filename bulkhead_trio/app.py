@@ -35,7 +35,8 @@ from bulkhead_trio.config import Settings, TierSettings
 from bulkhead_trio.database import Connection, Pool, open_connection
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.database.migrate import migrate, seed
-from bulkhead_trio.http.hypercorn_front import ConnectionLimits, HypercornFront
+from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.observe.logs import configure_logging
 from bulkhead_trio.observe.metrics import Metrics
 from bulkhead_trio.policies.breaker import BreakerTransition, CircuitBreaker, Consecutive

@@ -37,9 +37,10 @@ class Deadline:
         """Run a block within the deadline.
 
         Raises:
-            DeadlineExceeded: the deadline passed inside the block and nothing wider was cancelled.
+            DeadlineExceeded: the deadline passed inside the block and nothing wider was cancelled;
+                also when the block came to its end all the same, but too late.
         """
         with trio.CancelScope(deadline=self.at) as scope:
             yield
-        if scope.cancelled_caught:
+        if scope.cancelled_caught or trio.current_time() >= self.at:
             raise DeadlineExceeded("the deadline has passed", is_servers=self.is_servers)

@@ -1,0 +1,211 @@
+"""One connection: reads with deadlines, writes whole, closes so that the peer can still read."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import h11
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import parse_socket_addr
+
+from bulkhead_trio.http._protocol import REASONS, ErrorRenderer, HTTP11Protocol
+from bulkhead_trio.http.limits import ConnectionLimits
+
+RECEIVE_BYTES = 64 * 1024
+
+
+@attrs.frozen
+class Serving:
+    """What all connections of a front have in common."""
+
+    app: AppWrapper
+    config: Config
+    context: WorkerContext
+    limits: ConnectionLimits
+    render_error: ErrorRenderer
+
+
+class Connection:
+    """One connection: reads with deadlines, writes whole, closes so that the peer can read."""
+
+    def __init__(self, serving: Serving, stream: trio.SocketStream) -> None:
+        self._serving = serving
+        self._limits = serving.limits
+        self._stream = stream
+        self._send_lock = trio.Lock()
+        self._reading = trio.CancelScope()
+        self._is_closing = False
+        self._is_first = True
+        self._may_resume = False
+        self._finished = trio.Event()
+        self._phase: tuple[Any, bool] = (h11.IDLE, False)
+        self._phase_began = trio.current_time()
+        self._protocol: HTTP11Protocol
+
+    async def run(self) -> None:
+        """Serve requests until the connection ends."""
+        try:
+            sock = self._stream.socket
+            client = parse_socket_addr(sock.family, sock.getpeername())
+            server = parse_socket_addr(sock.family, sock.getsockname())
+        except OSError:
+            return  # gone already
+        async with TaskGroup() as tasks:
+            self._protocol = self._new_protocol(tasks, client, server)
+            await self._read()
+
+    def _new_protocol(self, tasks: TaskGroup, client: Any, server: Any) -> HTTP11Protocol:
+        serving = self._serving
+        protocol = HTTP11Protocol(
+            serving.app,
+            serving.config,
+            serving.context,
+            tasks,
+            ConnectionState({}),
+            False,
+            client,
+            server,
+            self._send,
+        )
+        protocol.render_error = serving.render_error
+        return protocol
+
+    async def turn_away(self) -> None:
+        """Say that there is no room, and close."""
+        headers, body, status = self._serving.render_error(503)
+        lines = [
+            b"HTTP/1.1 %d %b" % (status, REASONS[status]),
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
+        lines += [name + b": " + value for name, value in headers]
+        with trio.move_on_after(self._limits.linger):
+            await self._stream.send_all(b"\r\n".join([*lines, b"", body]))
+            await self._stream.send_eof()
+
+    def close_if_idle(self) -> None:
+        """Close now if no request is under way; otherwise the answer in progress is the last."""
+        if self._phase == (h11.IDLE, False):
+            self._is_closing = True
+            self._reading.cancel()
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        try:
+            while await self._read_once():
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        await self._protocol.handle(Closed())
+
+    async def _read_once(self) -> bool:
+        """Handle one piece of what the peer sends; whether to go on."""
+        if self._may_resume:
+            self._may_resume = False
+            await self._protocol.resume()
+            self._note_phase()
+            return True
+        if self._protocol.ahead > RECEIVE_BYTES:
+            await self._finished.wait()  # sent far ahead: not even read before it is its turn
+        with trio.CancelScope(deadline=self._deadline()) as self._reading:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        if self._reading.cancelled_caught:
+            return await self._overdue()
+        if self._is_closing:
+            return bool(data)  # lingering: read and forgotten
+        if not data and self._phase[0] is h11.DONE:
+            with trio.move_on_after(self._limits.half_closed):
+                await self._finished.wait()
+        self._is_first = False
+        await self._protocol.handle(RawData(bytes(data)))
+        self._note_phase()
+        return bool(data)
+
+    def _note_phase(self) -> None:
+        phase = (self._protocol.their_state, self._protocol.ahead > 0)
+        if phase != self._phase:
+            self._phase = phase
+            self._phase_began = trio.current_time()
+
+    def _deadline(self) -> float:
+        """Until when the peer must say something, given what it is in the middle of."""
+        now, began, limits = trio.current_time(), self._phase_began, self._limits
+        if self._is_closing:
+            return now + limits.linger
+        match self._phase:
+            case (h11.IDLE, False):
+                return began + (limits.head if self._is_first else limits.idle)
+            case (h11.IDLE, True):
+                return began + limits.head
+            case (h11.SEND_BODY, _):
+                return min(began + limits.body, now + limits.body_gap)
+            case _:
+                return math.inf  # our turn: the request's own deadline holds
+
+    async def _overdue(self) -> bool:
+        if self._may_resume:
+            return True
+        if self._is_closing or self._phase == (h11.IDLE, False):
+            return False
+        if trio.current_time() >= self._deadline() or self._phase[0] is h11.SEND_BODY:
+            await self._protocol.refuse(408)
+        return True
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    async def _send(self, event: Event) -> None:
+        """What the protocol calls to write, to close, and to say that it is idle."""
+        if isinstance(event, RawData):
+            if event.data:
+                await self._write(event.data)
+        elif isinstance(event, Closed):
+            await self._finish()
+            await self._protocol.handle(Closed())
+        elif isinstance(event, Updated):
+            self._note_phase()
+            # The reader may be waiting under the deadline of the phase before.
+            self._reading.deadline = self._deadline()
+            if event.idle:
+                self._finished.set()
+                self._finished = trio.Event()
+                if self._protocol.ahead:
+                    self._may_resume = True
+                    self._reading.cancel()
+
+    async def _write(self, data: bytes) -> None:
+        async with self._send_lock:
+            whole = False
+            try:
+                with trio.move_on_after(self._limits.write):
+                    await self._stream.send_all(data)
+                    whole = True
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                pass
+            finally:
+                if not whole:
+                    # Half an answer is on the wire: nothing that follows would make sense.
+                    self._stream.socket.close()
+
+    async def _finish(self) -> None:
+        """Send our end; the reader then waits a moment for the peer's."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._finished.set()
+        self._reading.deadline = trio.current_time() + self._limits.linger
+        # Shielded: the application's task may call this, and its framework cancels it as soon as
+        # the answer is out. Bounded all the same, since whoever holds the lock is writing.
+        with trio.CancelScope(shield=True):
+            async with self._send_lock:
+                try:
+                    await self._stream.send_eof()
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    self._stream.socket.close()

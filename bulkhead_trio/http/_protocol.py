@@ -1,0 +1,131 @@
+"""HTTP/1.1 between bytes and ASGI: Hypercorn's protocol class, with what we do otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import h11
+from hypercorn.events import Closed, RawData, Updated
+from hypercorn.protocol.events import Body, Data, EndBody
+from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+
+SPOKEN_VERSIONS = (b"1.0", b"1.1")
+REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+
+ErrorRenderer = Callable[[int], tuple[list[tuple[bytes, bytes]], bytes, int]]
+"""Makes headers and body for a status that the protocol itself decided on; may correct it."""
+
+
+class HTTP11Protocol(H11Protocol):
+    """Hypercorn's HTTP/1.1, with our answers to what cannot be read.
+
+    HTTP/2 on a plain connection (h2c) is not offered: it would slip past our deadlines.
+    """
+
+    render_error: ErrorRenderer
+    _head: h11.Response | None = None
+
+    @property
+    def their_state(self) -> Any:
+        return self.connection.their_state
+
+    @property
+    def ahead(self) -> int:
+        """How many bytes are read and not understood yet."""
+        return len(self.connection.trailing_data[0])
+
+    async def resume(self) -> None:
+        """Go on with what was sent ahead, now that the answer before it is out."""
+        await self._handle_events()
+
+    async def _handle_events(self) -> None:
+        """As Hypercorn's, but a request sent ahead does not stop the reader.
+
+        Hypercorn would wait here until the answer before it is out, and meanwhile not notice that
+        the peer has gone. Ours returns to reading; the connection calls `resume`.
+        """
+        while True:
+            if self.connection.they_are_waiting_for_100_continue:
+                await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
+            try:
+                event = self.connection.next_event()
+            except h11.RemoteProtocolError as error:
+                await self.refuse(error.error_status_hint)
+                return
+            if isinstance(event, h11.Request):
+                await self.send(Updated(idle=False))
+                await self._create_stream(event)
+            elif (
+                self.stream is None
+                or event in (h11.NEED_DATA, h11.PAUSED)
+                or isinstance(event, h11.ConnectionClosed)
+            ):
+                return
+            elif isinstance(event, h11.Data):
+                await self.stream.handle(Body(stream_id=STREAM_ID, data=bytes(event.data)))
+            elif isinstance(event, h11.EndOfMessage):
+                await self.stream.handle(EndBody(stream_id=STREAM_ID))
+            elif isinstance(event, Data):
+                await self.stream.handle(event)  # of a WebSocket
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        names = [name for name, _ in request.headers]
+        # Two lengths, two readings: the classic request smuggling (RFC 9112, 6.3).
+        is_ambiguous = b"content-length" in names and b"transfer-encoding" in names
+        if is_ambiguous or request.http_version not in SPOKEN_VERSIONS:
+            await self._send_error_response(400)
+            await self.send(Closed())
+            return
+        await super()._create_stream(request)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        if status_code == 431:
+            status_code = self._what_is_too_long()
+        headers, body, status_code = self.render_error(status_code)
+        common = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        await self._send_h11_event(
+            h11.Response(
+                status_code=status_code,
+                headers=[*headers, *common, *self.config.response_headers("h11")],
+            )
+        )
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+    def _what_is_too_long(self) -> int:
+        if self.stream is not None:
+            return 400  # not the head any more: the line before a chunk
+        is_first_line = b"\n" not in self.connection.trailing_data[0]
+        return 414 if is_first_line else 431
+
+    async def _send_h11_event(self, event: Any) -> None:
+        """Write a response's head together with what follows it.
+
+        One write for a small answer; and until there is a body, an answer that has been begun can
+        still become another one, when the rest of the request turns out to be malformed.
+        """
+        if isinstance(event, h11.Response):
+            self._head = h11.Response(
+                status_code=event.status_code,
+                headers=event.headers,
+                # Optional, but there are clients that cannot read a line without.
+                reason=event.reason or REASONS.get(event.status_code, b"Unknown"),
+            )
+            return
+        head, self._head = self._head, None
+        try:
+            data = b"" if head is None else self.connection.send(head) or b""
+            data += self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.their_state is not h11.ERROR:
+                raise
+        else:
+            await self.send(RawData(data=data))
+
+    async def refuse(self, status_code: int) -> None:
+        """Answer a request that is not complete, if nothing has been answered yet."""
+        if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            await self._send_error_response(status_code)
+        await self.send(Closed())
