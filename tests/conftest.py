@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,21 +38,24 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_conninfo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The embedded server, run by a process of its own, since Trio's loop lasts for a test only."""
-    directory = tmp_path_factory.mktemp("cluster") / "postgres"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(directory)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdin is not None
-    assert holder.stdout is not None
-    with holder, holder.stdin:
-        conninfo = holder.stdout.readline().strip()
-        assert conninfo, "the embedded PostgreSQL did not start"
-        yield conninfo
+def postgres_conninfo() -> Iterator[str]:
+    """The embedded server, run by a process of its own, since Trio's loop lasts for a test only.
+
+    Not in pytest's own directory, which the next run of pytest closes to other users again.
+    """
+    with tempfile.TemporaryDirectory(prefix="bulkhead-", ignore_cleanup_errors=True) as parent:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, f"{parent}/postgres"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        with holder, holder.stdin:
+            conninfo = holder.stdout.readline().strip()
+            assert conninfo, "the embedded PostgreSQL did not start"
+            yield conninfo
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ class AppliedMigration:
     applied_at: datetime.datetime
 
 
-def shipped_migrations() -> tuple[Migration, ...]:
+def known_migrations() -> tuple[Migration, ...]:
     """The migrations of this package, first to last."""
     directory = resources.files("bulkhead_trio.database") / "migrations"
     found = []
@@ -119,6 +119,7 @@ def pending_migrations(
         MigrationError: what was applied is not how ``shipped`` begins.
     """
     known = {migration.version: migration for migration in shipped}
+    done = {row.version for row in applied}
     for row in applied:
         migration = known.get(row.version)
         if migration is None:
@@ -128,16 +129,16 @@ def pending_migrations(
             )
         if migration.checksum != row.checksum:
             raise MigrationError(
-                f"migration {row.version} ({row.name}) was applied in another form than the one "
-                "here. Applied migrations never change: restore the file, and add a new one."
+                f"migration {row.version} ({row.name}) has changed since it was applied. Restore "
+                "it, and make the change in a new one."
             )
-    pending = tuple(shipped[len(applied) :])
-    if applied and pending and pending[0].version < applied[-1].version:
+    missing = [each for each in shipped[: len(applied)] if each.version not in done]
+    if missing:
         raise MigrationError(
-            f"migration {applied[-1].version} was applied without those before it, "
-            f"{pending[0].version} among them"
+            f"migration {applied[-1].version} was applied before migration {missing[0].version} "
+            f"({missing[0].name}), which it may build on"
         )
-    return pending
+    return tuple(shipped[len(applied) :])
 
 
 async def migrate(
@@ -159,7 +160,7 @@ async def migrate(
         MigrationError: the database is newer than the migrations, or an applied one was changed.
         psycopg.Error: the database refuses; the migrations before stay applied.
     """
-    shipped = shipped_migrations() if migrations is None else tuple(migrations)
+    shipped = known_migrations() if migrations is None else tuple(migrations)
     done: list[Migration] = []
     while pending_migrations(shipped, await _read_history(connection)):
         async with _locked(connection):
@@ -181,7 +182,7 @@ async def migration_status(
         MigrationError: as from `migrate`.
         psycopg.Error: the database refuses.
     """
-    shipped = shipped_migrations() if migrations is None else tuple(migrations)
+    shipped = known_migrations() if migrations is None else tuple(migrations)
     applied = await _read_history(connection)
     pending_migrations(shipped, applied)
     moments = {row.version: row.applied_at for row in applied}

@@ -120,6 +120,8 @@ class Cluster:
                     "another directory. Nothing was changed."
                 ) from None
             return False
+        except NotADirectoryError:
+            raise EmbeddedServerError(f"{self.directory} is no directory") from None
         except PermissionError:
             raise EmbeddedServerError(f"{self.directory} belongs to another user") from None
         self._check(version)
@@ -193,7 +195,7 @@ class Cluster:
         command = (
             "--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8",
             "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--locale", "C",
-            "--no-instructions", "--pgdata", str(workplace),
+            "--sync-method", "syncfs", "--no-instructions", "--pgdata", str(workplace),
         )  # fmt: skip
         result = await trio.run_process(
             [str(self._program("initdb")), *command],

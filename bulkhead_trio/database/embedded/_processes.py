@@ -12,7 +12,7 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -25,12 +25,17 @@ PID_FILE: Final = "postmaster.pid"
 LARGEST_PID: Final = 2**22
 """Linux's ``PID_MAX_LIMIT``."""
 
-STOPPING: Final = ((signal.SIGINT, 15.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 2.0))
+STOPPING: Final[Sequence[tuple[signal.Signals, float]]] = (
+    (signal.SIGINT, 15.0),
+    (signal.SIGQUIT, 3.0),
+    (signal.SIGKILL, 2.0),
+)
 """PostgreSQL's fast shutdown, its immediate one, and the kernel's; seconds that each gets. A fast
 shutdown writes a checkpoint, which is what takes time."""
 
-ORPHAN_SECONDS: Final = 3.0
-"""What backends without a postmaster get to end by themselves after being told to."""
+SEND_AGAIN_SECONDS: Final = 0.2
+"""A server that is only beginning ignores signals, as whatever ``/bin/sh`` starts in the background
+does; to one that has heard the first, a second is nothing."""
 
 
 @attrs.frozen
@@ -86,7 +91,7 @@ class ServerProcess:
         return None if pid_file is None else cls.find(pid_file.pid, {str(directory)})
 
     @classmethod
-    def find_orphans(cls, directory: Path) -> list[Self]:
+    def find_all(cls, directory: Path) -> list[Self]:
         """Every living process of PostgreSQL in ``directory``, or in one of that name once."""
         names = {str(directory), f"{directory} (deleted)"}
         pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
@@ -135,12 +140,18 @@ class ServerProcess:
         except ProcessLookupError:
             return
 
-    async def stop(self) -> None:
-        """Stop a postmaster: fast, then at once, then by force, each in bounded time."""
-        for number, seconds in STOPPING:
-            self.send(number)
+    async def stop(self, stages: Sequence[tuple[signal.Signals, float]] = STOPPING) -> None:
+        """Stop it: fast, then at once, then by force.
+
+        Args:
+            stages: the signals, and the seconds that each gets to have its effect.
+        """
+        for number, seconds in stages:
             with trio.move_on_after(seconds):
-                await self.wait_ended()
+                while not self.has_ended():
+                    self.send(number)
+                    with trio.move_on_after(SEND_AGAIN_SECONDS):
+                        await self.wait_ended()
             if self.has_ended():
                 return
 
@@ -166,14 +177,11 @@ async def end_orphans(directory: Path) -> int:
     To be called when `ServerProcess.find_postmaster` finds none and none is being started. They
     cannot do anyone any good: crash recovery discards what they have not committed.
     """
-    orphans = ServerProcess.find_orphans(directory)
+    orphans = ServerProcess.find_all(directory)
     try:
-        for number in (signal.SIGQUIT, signal.SIGKILL):
+        async with trio.open_nursery() as nursery:
             for orphan in orphans:
-                orphan.send(number)
-            with trio.move_on_after(ORPHAN_SECONDS):
-                for orphan in orphans:
-                    await orphan.wait_ended()
+                nursery.start_soon(orphan.stop, STOPPING[1:])
     finally:
         for orphan in orphans:
             orphan.close()

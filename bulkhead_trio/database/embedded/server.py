@@ -27,7 +27,7 @@ from bulkhead_trio.database.embedded._account import choose_account
 from bulkhead_trio.database.embedded._cluster import Cluster
 from bulkhead_trio.database.embedded._errors import EmbeddedServerError
 from bulkhead_trio.database.embedded._file_lock import FileLock
-from bulkhead_trio.database.embedded._processes import ServerProcess, end_orphans
+from bulkhead_trio.database.embedded._processes import STOPPING, ServerProcess, end_orphans
 
 _log = logging.getLogger("bulkhead_trio.database")
 
@@ -196,7 +196,8 @@ class EmbeddedServer:
             found = ServerProcess.find_postmaster(self._cluster.directory)
             if found is not None:
                 self._hold(found)
-                await found.stop()
+            if self._postmaster is not None:
+                await self._postmaster.stop()
             self._cluster.remove_socket_directory()
 
     def _hold(self, postmaster: ServerProcess | None) -> None:
@@ -231,26 +232,27 @@ class EmbeddedServer:
         found = ServerProcess.find_postmaster(self._cluster.directory)
         if found is not None:
             self._hold(found)
-            if await self._adopt(found, is_alone=is_alone):
-                return
+            try:
+                if await self._adopt(found, is_alone=is_alone):
+                    return
+                stages = STOPPING
+            except EmbeddedServerError:
+                if not is_alone and not found.has_ended():
+                    raise  # others may think differently of it
+                stages = STOPPING[1:]  # it would not finish anything either
             self._step = "the one that ran already does not stop"
-            await found.stop()
+            await found.stop(stages)
         await self._start()
 
     async def _adopt(self, postmaster: ServerProcess, *, is_alone: bool) -> bool:
-        """Use a server that runs already; false when it should be replaced.
+        """Use a server that runs already; false when it allows too few connections and may go.
 
         Raises:
-            EmbeddedServerError: it is of no use, and others use it.
+            EmbeddedServerError: it is of no use.
         """
         self._step = "it runs already, but takes no connections"
-        try:
-            conninfo = self._cluster.conninfo(await self._cluster.wait_ready(postmaster))
-            allowed = await self._ask_max_connections(conninfo)
-        except EmbeddedServerError:
-            if is_alone or postmaster.has_ended():
-                return False
-            raise
+        conninfo = self._cluster.conninfo(await self._cluster.wait_ready(postmaster))
+        allowed = await self._ask_max_connections(conninfo)
         if is_alone and allowed < self._wanted_connections:
             return False
         self.conninfo, self.max_connections = conninfo, allowed
