@@ -313,6 +313,9 @@ async def _database(settings: Settings, announce: Announce) -> AsyncIterator[str
         open_embedded_server(directory, max_connections=most) as server,
         trio.open_nursery() as nursery,
     ):
+        if server.max_connections < most:
+            # Whoever started it first decided; it may be too few for all of our tiers at once.
+            _log.warning("postgres_allows_fewer", allows=server.max_connections, wanted=most)
         nursery.start_soon(server.supervise)
         yield server.conninfo
         nursery.cancel_scope.cancel()

@@ -163,12 +163,12 @@ def test_config_file_that_is_absent_is_a_mistake(invoke: Invoke) -> None:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("serve", "--help"), ("config", "check")])
 def test_quick_commands_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
-    """Help and the check of the configuration load neither Trio, psycopg, Quart nor rich."""
+    """Help and the check of the configuration load neither psycopg nor Quart nor rich."""
     program = (
         "import sys\n"
         "from bulkhead_trio.cli import main\n"
         "main(sys.argv[1:], standalone_mode=False)\n"
-        "heavy = {'trio', 'psycopg', 'quart', 'rich', 'hypercorn'} & sys.modules.keys()\n"
+        "heavy = {'psycopg', 'quart', 'rich', 'hypercorn'} & sys.modules.keys()\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)\n"
     )
     done = subprocess.run(

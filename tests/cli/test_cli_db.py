@@ -91,7 +91,7 @@ def test_embedded_server_runs_for_the_command_only(invoke: Invoke, tmp_path: Pat
     """Made at the first command, kept on disk, and running after none of them."""
     pid_file = tmp_path / "data" / "postgres" / "postmaster.pid"
     migrated = invoke("db", "migrate", "--data-dir", "data")
-    assert (migrated.exit_code, migrated.stderr) == (0, "")
+    assert migrated.exit_code == 0, migrated.stderr
     assert not pid_file.exists()
     status = invoke("db", "status", DATA_DIR="data")
     assert status.stdout.startswith("Database: the embedded PostgreSQL in data\n")
