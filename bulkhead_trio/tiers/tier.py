@@ -148,7 +148,9 @@ class Tier(Generic[C]):
         self._breaker.check()
         with await self._admit(deadline), self._breaker.permit(), deadline.enforced():
             async with self._pool.acquire() as connection:
-                return await work(connection)
+                result = await work(connection)
+            deadline.check()  # an answer that comes too late is none
+            return result
 
     async def _admit(self, deadline: Deadline) -> Slot:
         # A scope of its own: a deadline that passes while waiting is no failure of the database,

@@ -1,0 +1,79 @@
+"""The tier: what its deadline and its breaker make of odd moments."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from bulkhead_trio.database import Pool
+from bulkhead_trio.errors import DeadlineExceeded
+from bulkhead_trio.policies.breaker import CircuitBreaker
+from bulkhead_trio.policies.compartment import Compartment, Slot
+from bulkhead_trio.testing import ScriptedConnection, ScriptedDatabase
+from bulkhead_trio.tiers import Tier, is_database_failure
+
+
+class SlowDoor(Compartment):
+    """A compartment at whose door time passes, without anybody having to wait there."""
+
+    def __init__(self, clock: trio.testing.MockClock, seconds: float) -> None:
+        super().__init__("test", workers=1, queue=0)
+        self._clock = clock
+        self._seconds = seconds
+
+    async def acquire(self) -> Slot:
+        slot = await super().acquire()
+        self._clock.jump(self._seconds)
+        return slot
+
+
+def make(compartment: Compartment, database: ScriptedDatabase) -> Tier[ScriptedConnection]:
+    return Tier(
+        "test",
+        timeout=10.0,
+        limiter=None,
+        compartment=compartment,
+        breaker=CircuitBreaker("test", is_failure=is_database_failure),
+        pool=Pool("test", database.connect, max_size=1),
+    )
+
+
+async def query(connection: ScriptedConnection) -> None:
+    await connection.execute("SELECT 1")
+
+
+async def test_tier_deadline_that_passes_at_the_door_costs_no_worker(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A caller let in at the very end of its deadline is answered, and its worker is free."""
+    tier = make(SlowDoor(autojump_clock, 2.0), ScriptedDatabase())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tier.run)
+        for _ in range(3):
+            with pytest.raises(DeadlineExceeded):
+                await tier.query(query, timeout=1.0)
+            assert tier.statistics().compartment.active == 0
+        await tier.query(query, timeout=3.0)
+        assert tier.statistics().breaker.failures == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_tier_answer_that_comes_too_late_is_none(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Work that ends after the deadline without having noticed is exceeded all the same."""
+    tier = make(Compartment("test", workers=1, queue=0), ScriptedDatabase())
+
+    async def oblivious(connection: ScriptedConnection) -> None:
+        await connection.execute("SELECT 1")
+        autojump_clock.jump(5.0)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tier.run)
+        with pytest.raises(DeadlineExceeded) as caught:
+            await tier.query(oblivious, timeout=1.0)
+        assert not caught.value.is_servers
+        assert tier.statistics().compartment.active == 0
+        assert tier.statistics().pool.idle == 1
+        nursery.cancel_scope.cancel()
