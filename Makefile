@@ -4,7 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench soak clean
+DETERMINISTIC := tests/policies tests/tiers tests/api tests/observe tests/testing tests/config \
+	tests/bench tests/database/test_pool.py tests/database/test_migration_rules.py
+
+.PHONY: help serve test quick check format bench soak clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +32,9 @@ serve: $(VENV)/.run ## run the server on 127.0.0.1:8080, with a PostgreSQL of it
 
 test: $(VENV)/.dev ## every test, against a real PostgreSQL that the tests start
 	@$(BIN)/python -m pytest
+
+quick: $(VENV)/.dev ## the deterministic tests: virtual time, no network, no database
+	@$(BIN)/python -m pytest $(DETERMINISTIC)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, import rules, all tests
 	$(BIN)/ruff format --check .

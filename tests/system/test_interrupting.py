@@ -24,6 +24,7 @@ def others(connection: psycopg.Connection[Any]) -> list[str | None]:
     rows = connection.execute(
         "SELECT wait_event FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        " AND backend_type = 'client backend'"
     ).fetchall()
     return [row[0] for row in rows]
 
