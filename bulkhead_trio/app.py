@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import secrets
 import signal
 import tempfile
@@ -20,13 +21,13 @@ from typing import Any, TypeAlias
 import attrs
 import structlog
 import trio
+from psycopg.conninfo import conninfo_to_dict
 
-from bulkhead_trio.api._problem import unreadable_request
 from bulkhead_trio.api.admin import AdminGuard
 from bulkhead_trio.api.data import DataResource
 from bulkhead_trio.api.description import DescriptionResource
 from bulkhead_trio.api.drain import DrainGate
-from bulkhead_trio.api.edge import Edge, RequestLimits
+from bulkhead_trio.api.edge import Edge, RequestLimits, unreadable_request
 from bulkhead_trio.api.health import HealthResource
 from bulkhead_trio.api.messages import Listener
 from bulkhead_trio.api.metrics import MetricsResource
@@ -61,6 +62,9 @@ MIGRATION_SECONDS = 600.0
 """The longest that migrating at start may take: a large table takes minutes."""
 
 OPERATIONS_CONNECTIONS = 2
+OWN_FILES = 100
+"""File descriptors for listeners, logs, locks, cancel requests and connections turned away."""
+
 CLOSING_SECONDS = 5.0
 """What open connections get after the last answer to read it and go."""
 
@@ -156,6 +160,20 @@ async def _drain(gate: DrainGate, fronts: list[HypercornFront], grace: trio.Canc
         gate.cut_off()
     for front in fronts:
         await front.close()
+
+
+def _most_connections(settings: Settings) -> int:
+    """As many as there are file descriptors for beside everything else that needs some.
+
+    The usual soft limit of 1,024 is a default for programs that use `select`; it is raised to the
+    hard one, as servers do.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard == resource.RLIM_INFINITY:
+        return ConnectionLimits().connections
+    spare = hard - settings.connections_needed - OWN_FILES
+    return max(1, min(ConnectionLimits().connections, spare))
 
 
 async def _open_listeners(host: str, port: int) -> list[trio.SocketListener]:
@@ -277,7 +295,7 @@ def _make_tier(settings: TierSettings, conninfo: str, metrics: Metrics) -> Tier[
             on_transition=_log_transition,
         ),
         pool=_make_pool(settings.name, conninfo, settings.connections, settings.timeout),
-        on_outcome=metrics.observe,
+        on_outcome=lambda ended: metrics.observe(ended.tier, ended.outcome, ended.seconds),
     )
 
 
@@ -338,13 +356,16 @@ async def _prepare_database(conninfo: str, settings: Settings, announce: Announc
 def _make_pool(name: str, conninfo: str, size: int, timeout: float) -> Pool[Connection]:
     milliseconds = int((timeout + STATEMENT_TIMEOUT_MARGIN) * 1000)
 
+    given = conninfo_to_dict(conninfo).get("options") or ""
+    options = f"{given} -c statement_timeout={milliseconds} -c TimeZone=UTC"
+
     async def connect() -> Connection:
         return await Connection.connect(
             conninfo,
             autocommit=True,
             application_name=f"bulkhead-trio/{name}",
             connect_timeout=CONNECT_SECONDS,
-            options=f"-c statement_timeout={milliseconds} -c TimeZone=UTC",
+            options=options.strip(),
         )
 
     return Pool(name, connect, max_size=size)

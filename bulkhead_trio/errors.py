@@ -92,18 +92,13 @@ class Draining(Rejected):
 
 
 class DeadlineExceeded(BulkheadTrioError):
-    """The deadline passed while the work waited or ran.
-
-    Attributes:
-        is_servers: whether the limit that passed was the server's own (then a slow dependency is
-            to blame, and its breaker counts it) or a shorter one that the caller asked for.
-    """
+    """The deadline passed while the work waited or ran."""
 
     code = "deadline_exceeded"
 
-    def __init__(self, message: str, *, is_servers: bool) -> None:
-        super().__init__(message)
-        self.is_servers = is_servers
+
+class DatabaseTooSlow(DeadlineExceeded):
+    """The deadline passed in the database, which had been given its fair share of the time."""
 
 
 class Unavailable(BulkheadTrioError):

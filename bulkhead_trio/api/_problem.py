@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http
 import math
-import secrets
 from collections.abc import Sequence
 
 import attrs
@@ -158,21 +157,3 @@ def problem_of_status(
 
 def _phrase(status: int) -> str:
     return http.HTTPStatus(status).description or http.HTTPStatus(status).phrase
-
-
-def unreadable_request(status: int) -> tuple[list[tuple[bytes, bytes]], bytes, int]:
-    """What a front says to bytes that are no request: headers, body and status.
-
-    There is no request whose id could be repeated, so it gets one of its own.
-    """
-    request_id = secrets.token_hex(16)
-    instance = f"urn:bulkhead-trio:request:{request_id}"
-    if status == 503:
-        detail = "Too many connections are open."
-        response = problem("shed", detail, instance=instance, retry_after=1.0)
-    else:
-        response = problem_of_status(status, instance=instance)
-    headers = [("Content-Type", response.content_type), *response.headers]
-    headers.append(("X-Request-Id", request_id))
-    encoded = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers]
-    return encoded, response.body, response.status

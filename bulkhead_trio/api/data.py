@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 import time
 from collections.abc import Mapping
@@ -55,11 +56,9 @@ class DataResource:
                 api_key=request.headers.get("x-api-key"),
             )
         ]
-        timeout = request.timeout()
-        limit, force_error = self._parameters(request)
         decision = tier.take_quota()
         if decision is None:
-            return await self._query(tier, limit, force_error, timeout)
+            return await self._query(tier, request)
         headers = rate_limit_headers(tier.name, decision, wall_clock=time.time())
         if not decision.allowed:
             refused = RateLimited(
@@ -68,16 +67,14 @@ class DataResource:
                 retry_after=decision.retry_after,
             )
             return problem_of(refused, instance=request.path).with_headers(headers)
-
-        async def query(_: Request) -> Response:
-            return await self._query(tier, limit, force_error, timeout)
-
         # Errors become answers here already, since the quota's headers belong on those as well.
-        return (await answer(query, request)).with_headers(headers)
+        answered = await answer(functools.partial(self._query, tier), request)
+        return answered.with_headers(headers)
 
-    async def _query(
-        self, tier: Tier[Any], limit: int, force_error: bool, timeout: float | None
-    ) -> Response:
+    async def _query(self, tier: Tier[Any], request: Request) -> Response:
+        timeout = request.timeout()
+        limit, force_error = self._parameters(request)
+
         async def work(connection: Queryable) -> list[TenantRow]:
             if force_error:
                 raise DatabaseUnavailable("The database call failed, as force_error asked.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
@@ -16,7 +16,7 @@ import attrs
 import structlog
 import trio
 
-from bulkhead_trio.api._problem import problem, problem_of
+from bulkhead_trio.api._problem import problem, problem_of, problem_of_status
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Listener, Response
 from bulkhead_trio.errors import Draining
@@ -82,14 +82,12 @@ class Edge:
         """The ASGI entry."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await _refuse_websocket(scope, send)
         else:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        exchange = _Exchange(scope, send, self._gate, _request_id(headers))
+        exchange = _Exchange(scope, send, self._gate, request_id_of(headers))
         bound: dict[str, str] = {"request_id": exchange.request_id}
         if (trace_id := _trace_id(headers)) is not None:
             bound["trace_id"] = trace_id
@@ -112,6 +110,8 @@ class Edge:
                 with self._gate.passage():
                     await self._app(scope, receive, exchange.send)
         except Draining as error:
+            if exchange.has_started:
+                return  # cut off in the middle: the front closes the connection
             await exchange.respond(problem_of(error, instance=scope["path"]), closes=True)
         except Exception:
             _log.exception("request_failed")
@@ -211,7 +211,8 @@ class _Exchange:
         )
 
 
-def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
+def request_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    """The caller's id where it is one that can be repeated, otherwise a new one."""
     given = [value for name, value in headers if name == b"x-request-id"]
     if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
         return given[0].decode("ascii")
@@ -241,17 +242,27 @@ def _decoded_path(raw: bytes) -> str:
     return text if _AMBIGUOUS_ESCAPE.search(raw) else unquote(text)
 
 
-async def _refuse_websocket(scope: Scope, send: Send) -> None:
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1008})
-        return
-    response = problem("not_found", "There is no WebSocket here.", instance=scope["path"])
-    headers = [
-        (b"content-type", response.content_type.encode("ascii")),
-        (b"content-length", str(len(response.body)).encode("ascii")),
-        (b"x-request-id", _request_id(scope["headers"]).encode("ascii")),
-    ]
-    await send(
-        {"type": "websocket.http.response.start", "status": response.status, "headers": headers}
-    )
-    await send({"type": "websocket.http.response.body", "body": response.body})
+def unreadable_request(
+    status: int, headers: Sequence[tuple[bytes, bytes]]
+) -> tuple[list[tuple[bytes, bytes]], bytes, int]:
+    """What a front says, and logs, when no request comes of what it was sent.
+
+    Args:
+        status: what the front makes of it.
+        headers: those of the request, as far as they could be read.
+
+    Returns:
+        headers, body and status of the answer.
+    """
+    request_id = request_id_of(headers)
+    instance = f"urn:bulkhead-trio:request:{request_id}"
+    if status == 503:
+        detail = "Too many connections are open."
+        response = problem("shed", detail, instance=instance, retry_after=1.0)
+    else:
+        response = problem_of_status(status, instance=instance)
+    _log.info("unreadable_request", status=response.status, request_id=request_id)
+    fields = [("Content-Type", response.content_type), *response.headers]
+    fields.append(("X-Request-Id", request_id))
+    encoded = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in fields]
+    return encoded, response.body, response.status

@@ -65,8 +65,9 @@ class HealthResource:
         called = trio.current_time()
         async with self._lock:
             if self._began < called:
-                self._began = trio.current_time()
+                began = trio.current_time()
                 self._results = {name: await _run(check) for name, check in self._checks.items()}
+                self._began = began  # only now: checks that were cancelled have nothing to share
             return self._results
 
 

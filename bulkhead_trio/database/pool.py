@@ -12,6 +12,7 @@ and the token stays taken until that is done. The user does not wait for it.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ import trio
 
 from bulkhead_trio.database._rules import Reconnection
 from bulkhead_trio.errors import DatabaseUnavailable
+
+_log = logging.getLogger("bulkhead_trio.database")
 
 RECOVERY_SECONDS = 5.0
 """The longest that an interrupted connection may take to become clean before it is closed."""
@@ -54,6 +57,8 @@ class PooledConnection(Protocol):
 
 
 C = TypeVar("C", bound=PooledConnection)
+
+_LOST = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 @attrs.frozen
@@ -147,8 +152,13 @@ class Pool(Generic[C]):
             raise
         try:
             yield connection
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except _LOST as error:
             raise DatabaseUnavailable(_describe(error)) from error
+        except ExceptionGroup as group:
+            # From a nursery inside the block. A group with a cancellation in it is none of these.
+            if (lost := group.subgroup(_LOST)) is None:
+                raise
+            raise DatabaseUnavailable("the connection to the database broke") from lost
         finally:
             self._give_back(connection, token)
 
@@ -231,15 +241,18 @@ class Pool(Generic[C]):
         return connection.is_interrupted or not connection.has_gone()
 
     async def _recover(self, connection: C, token: object) -> None:
+        is_clean = False
         try:
             with trio.CancelScope(shield=True):
                 is_clean = await connection.recover(timeout=RECOVERY_SECONDS)
+        except Exception:  # noqa: BLE001  a mistake in one recovery must not end the pool's others
+            _log.exception("recovering a connection of %s failed", self.name)
+        finally:
             if is_clean and self._nursery is not None:
                 self._idle.append(connection)
             else:
                 self._broken += 1
                 connection.abandon()
-        finally:
             self._limiter.release_on_behalf_of(token)
 
 

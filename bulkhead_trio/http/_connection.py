@@ -10,11 +10,11 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
 from hypercorn.utils import parse_socket_addr
 
+from bulkhead_trio.http._exchanges import Exchanges
 from bulkhead_trio.http._protocol import REASONS, ErrorRenderer, HTTP11Protocol
 from bulkhead_trio.http.limits import ConnectionLimits
 
@@ -42,6 +42,7 @@ class Connection:
         self._send_lock = trio.Lock()
         self._reading = trio.CancelScope()
         self._is_closing = False
+        self._linger_until = math.inf
         self._is_first = True
         self._may_resume = False
         self._finished = trio.Event()
@@ -57,11 +58,12 @@ class Connection:
             server = parse_socket_addr(sock.family, sock.getsockname())
         except OSError:
             return  # gone already
-        async with TaskGroup() as tasks:
+        tasks = Exchanges()
+        async with tasks:
             self._protocol = self._new_protocol(tasks, client, server)
             await self._read()
 
-    def _new_protocol(self, tasks: TaskGroup, client: Any, server: Any) -> HTTP11Protocol:
+    def _new_protocol(self, tasks: Exchanges, client: Any, server: Any) -> HTTP11Protocol:
         serving = self._serving
         protocol = HTTP11Protocol(
             serving.app,
@@ -79,7 +81,7 @@ class Connection:
 
     async def turn_away(self) -> None:
         """Say that there is no room, and close."""
-        headers, body, status = self._serving.render_error(503)
+        headers, body, status = self._serving.render_error(503, ())
         lines = [
             b"HTTP/1.1 %d %b" % (status, REASONS[status]),
             b"content-length: %d" % len(body),
@@ -94,6 +96,7 @@ class Connection:
         """Close now if no request is under way; otherwise the answer in progress is the last."""
         if self._phase == (h11.IDLE, False):
             self._is_closing = True
+            self._linger_until = trio.current_time()
             self._reading.cancel()
 
     # --- reading ---------------------------------------------------------------------------------
@@ -121,13 +124,28 @@ class Connection:
             return await self._overdue()
         if self._is_closing:
             return bool(data)  # lingering: read and forgotten
-        if not data and self._phase[0] is h11.DONE:
-            with trio.move_on_after(self._limits.half_closed):
-                await self._finished.wait()
+        if self._phase[0] is h11.MUST_CLOSE and data:
+            return True  # sent after what was said to be the last request: nobody will read it
+        if data and self._phase == (h11.IDLE, False):
+            # Line ends before a request, which some clients send, are none (RFC 9112, 2.2).
+            data = data.lstrip(b"\r\n")
+            if not data:
+                return True
+        if not data:
+            await self._answer_half_closed()
         self._is_first = False
         await self._protocol.handle(RawData(bytes(data)))
         self._note_phase()
         return bool(data)
+
+    async def _answer_half_closed(self) -> None:
+        """Give what is under way, and what was sent ahead, a moment to be answered."""
+        with trio.move_on_after(self._limits.half_closed):
+            while self._protocol.is_answering and not self._is_closing:
+                await self._finished.wait()
+                if self._may_resume:
+                    self._may_resume = False
+                    await self._protocol.resume()
 
     def _note_phase(self) -> None:
         phase = (self._protocol.their_state, self._protocol.ahead > 0)
@@ -139,7 +157,7 @@ class Connection:
         """Until when the peer must say something, given what it is in the middle of."""
         now, began, limits = trio.current_time(), self._phase_began, self._limits
         if self._is_closing:
-            return now + limits.linger
+            return self._linger_until
         match self._phase:
             case (h11.IDLE, False):
                 return began + (limits.head if self._is_first else limits.idle)
@@ -200,7 +218,8 @@ class Connection:
             return
         self._is_closing = True
         self._finished.set()
-        self._reading.deadline = trio.current_time() + self._limits.linger
+        self._linger_until = trio.current_time() + self._limits.linger
+        self._reading.deadline = self._linger_until
         # Shielded: the application's task may call this, and its framework cancels it as soon as
         # the answer is out. Bounded all the same, since whoever holds the lock is writing.
         with trio.CancelScope(shield=True):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import h11
 from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol.events import Body, Data, EndBody
+from hypercorn.protocol.events import Body, EndBody, Request
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 
 SPOKEN_VERSIONS = (b"1.0", b"1.1")
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
-ErrorRenderer = Callable[[int], tuple[list[tuple[bytes, bytes]], bytes, int]]
-"""Makes headers and body for a status that the protocol itself decided on; may correct it."""
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+ErrorRenderer = Callable[[int, RawHeaders], tuple[list[tuple[bytes, bytes]], bytes, int]]
+"""Makes headers and body for a status that the protocol itself decided on; may correct it.
+
+Its second argument is the request's headers, as far as they could be read."""
 
 
 class HTTP11Protocol(H11Protocol):
@@ -30,6 +35,11 @@ class HTTP11Protocol(H11Protocol):
     @property
     def their_state(self) -> Any:
         return self.connection.their_state
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a whole request is there, and its answer not yet out."""
+        return self.their_state in (h11.DONE, h11.MUST_CLOSE)
 
     @property
     def ahead(self) -> int:
@@ -67,23 +77,46 @@ class HTTP11Protocol(H11Protocol):
                 await self.stream.handle(Body(stream_id=STREAM_ID, data=bytes(event.data)))
             elif isinstance(event, h11.EndOfMessage):
                 await self.stream.handle(EndBody(stream_id=STREAM_ID))
-            elif isinstance(event, Data):
-                await self.stream.handle(event)  # of a WebSocket
 
     async def _create_stream(self, request: h11.Request) -> None:
-        names = [name for name, _ in request.headers]
+        headers = list(request.headers)
+        names = [name for name, _ in headers]
         # Two lengths, two readings: the classic request smuggling (RFC 9112, 6.3).
         is_ambiguous = b"content-length" in names and b"transfer-encoding" in names
         if is_ambiguous or request.http_version not in SPOKEN_VERSIONS:
-            await self._send_error_response(400)
+            await self._send_error_response(400, headers)
             await self.send(Closed())
             return
-        await super()._create_stream(request)
+        # Always plain HTTP: an upgrade that is asked for is not taken (RFC 9110, 7.8).
+        self.stream = HTTPStream(
+            self.app,
+            self.config,
+            self.context,
+            self.task_group,
+            self.ssl,
+            self.client,
+            self.server,
+            self.stream_send,
+            STREAM_ID,
+        )
+        await self.stream.handle(
+            Request(
+                stream_id=STREAM_ID,
+                headers=headers,
+                http_version=request.http_version.decode(),
+                method=request.method.decode("ascii").upper(),
+                raw_path=request.target,
+                state=self.connection_state,
+            )
+        )
+        self.keep_alive_requests += 1
 
-    async def _send_error_response(self, status_code: int) -> None:
+    async def _send_error_response(
+        self, status_code: int, request_headers: RawHeaders = ()
+    ) -> None:
         if status_code == 431:
             status_code = self._what_is_too_long()
-        headers, body, status_code = self.render_error(status_code)
+        headers, body, status_code = self.render_error(status_code, request_headers)
         common = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         await self._send_h11_event(
             h11.Response(
@@ -107,9 +140,13 @@ class HTTP11Protocol(H11Protocol):
         still become another one, when the rest of the request turns out to be malformed.
         """
         if isinstance(event, h11.Response):
+            headers = list(event.headers)
+            if self.their_state is h11.SEND_BODY:
+                # Answered before all of the request was there: what follows is not told apart.
+                headers.append((b"connection", b"close"))
             self._head = h11.Response(
                 status_code=event.status_code,
-                headers=event.headers,
+                headers=headers,
                 # Optional, but there are clients that cannot read a line without.
                 reason=event.reason or REASONS.get(event.status_code, b"Unknown"),
             )

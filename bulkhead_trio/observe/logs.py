@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -12,6 +13,24 @@ import structlog
 
 def _encode(event: dict[str, Any], **_: Any) -> str:
     return msgspec.json.encode(event, enc_hook=repr).decode()
+
+
+class _Unbreakable:
+    """A stream whose writes never fail: a full disk under the log must not end a request.
+
+    The standard library's handlers do the same with their own errors.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure_logging(*, level: str, format: str | None, stream: TextIO | None = None) -> None:
@@ -31,10 +50,17 @@ def configure_logging(*, level: str, format: str | None, stream: TextIO | None =
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
         if is_console
         else [
-            structlog.processors.dict_tracebacks,
+            # Never the frames' local variables: headers with keys and passwords are among them.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.JSONRenderer(serializer=_encode),
         ]
     )
@@ -42,7 +68,7 @@ def configure_logging(*, level: str, format: str | None, stream: TextIO | None =
     structlog.configure(
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unbreakable(out))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)

@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from bulkhead_trio.errors import BulkheadFull, DeadlineUnreachable, Shed
+from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.queue._rules import DrainRate
 from bulkhead_trio.policies.queue.bounded import BoundedQueue
 
@@ -82,7 +83,7 @@ class Compartment:
         name: for statistics and logs.
         workers: how many run at the same time; at least 1.
         queue: how many may wait, or the line they wait in.
-        on_crash: told after the supervisor has crashed; must not raise.
+        on_crash: told after the supervisor has crashed; what it raises is logged.
 
     Raises:
         ValueError: ``workers`` is below 1, or ``queue`` negative.
@@ -216,8 +217,7 @@ class Compartment:
         self._is_supervised = False
         self._restart_at = trio.current_time() + delay
         self._queue.break_off(down_for=delay)
-        if self._on_crash is not None:
-            self._on_crash(SupervisorCrashed(self.name, error, delay))
+        tell(self._on_crash, SupervisorCrashed(self.name, error, delay))
 
     # --- from outside ----------------------------------------------------------------------------
 

@@ -15,22 +15,19 @@ from bulkhead_trio.errors import DeadlineExceeded
 
 @attrs.frozen
 class Deadline:
-    """A point on Trio's clock, and whose limit it is.
+    """A point on Trio's clock.
 
     Attributes:
-        at: on `trio.current_time`'s clock.
-        is_servers: whether the server's own limit is the one that binds, rather than a shorter one
-            that the caller asked for.
+        at: as `trio.current_time` counts.
     """
 
     at: float
-    is_servers: bool
 
     @classmethod
     def starting_now(cls, *, limit: float, asked: float | None) -> Self:
         """The smaller of the server's ``limit`` and what the caller ``asked`` for, in seconds."""
         wanted = math.inf if asked is None else asked
-        return cls(at=trio.current_time() + min(limit, wanted), is_servers=limit <= wanted)
+        return cls(at=trio.current_time() + min(limit, wanted))
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
@@ -44,7 +41,7 @@ class Deadline:
         with trio.CancelScope(deadline=self.at) as scope:
             yield
         if scope.cancelled_caught:
-            raise self._exceeded()
+            raise DeadlineExceeded("the deadline has passed")
 
     def check(self) -> None:
         """Refuse to go on, or to answer, when it is too late.
@@ -53,7 +50,4 @@ class Deadline:
             DeadlineExceeded: the deadline has passed.
         """
         if trio.current_time() >= self.at:
-            raise self._exceeded()
-
-    def _exceeded(self) -> DeadlineExceeded:
-        return DeadlineExceeded("the deadline has passed", is_servers=self.is_servers)
+            raise DeadlineExceeded("the deadline has passed")

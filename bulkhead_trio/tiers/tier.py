@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -12,6 +13,7 @@ import trio
 from bulkhead_trio.database import Pool, PooledConnection, PoolStatistics
 from bulkhead_trio.errors import (
     BulkheadTrioError,
+    DatabaseTooSlow,
     DatabaseUnavailable,
     DeadlineExceeded,
     RateLimited,
@@ -20,24 +22,45 @@ from bulkhead_trio.observe.latency import LatencyQuantiles, LatencyWindow
 from bulkhead_trio.policies.breaker import BreakerStatistics, CircuitBreaker
 from bulkhead_trio.policies.compartment import Compartment, CompartmentStatistics, Slot
 from bulkhead_trio.policies.deadline import Deadline
+from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.rate import Decision, RateLimiter, RateLimiterStatistics
 
 C = TypeVar("C", bound=PooledConnection)
 T = TypeVar("T")
 
-OutcomeListener = Callable[[str, str, float], None]
-"""Told of every request that ends: the tier, ``ok`` or an error's code, and seconds it took."""
+
+@attrs.frozen
+class RequestEnded:
+    """What a listener is told of every request.
+
+    Attributes:
+        tier: whose it was.
+        outcome: ``ok``, ``cancelled``, or an error's code.
+        seconds: from its arrival at the tier.
+    """
+
+    tier: str
+    outcome: str
+    seconds: float
+
+
+OutcomeListener = Callable[[RequestEnded], None]
+
+
+FAIR_SHARE = 0.9
+"""Of a tier's timeout: a query that has run this long when the deadline passes was too slow. Less,
+and it was begun too late (in the line, or for want of a connection) or ended too early (by a caller
+in a hurry), which says nothing of the database. Of a database that hangs, the first few queries have
+waited for nothing, and count."""
 
 
 def is_database_failure(error: BaseException) -> bool:
-    """What a tier's breaker counts: the database away, cut off, or slower than our own limit.
+    """What a tier's breaker counts: the database away, cut off, or given its time and too slow.
 
-    A deadline that a caller made shorter than the tier's is that caller's wish: were it counted,
-    five impatient requests could close the tier to everybody.
+    Never a wait in our own line, and never a deadline that a caller made short: were those counted,
+    a full tier or five impatient requests would close it to everybody.
     """
-    if isinstance(error, DeadlineExceeded):
-        return error.is_servers
-    return isinstance(error, DatabaseUnavailable)
+    return isinstance(error, DatabaseUnavailable | DatabaseTooSlow)
 
 
 @attrs.frozen
@@ -67,7 +90,7 @@ class Tier(Generic[C]):
         compartment: bounds what runs and what waits.
         breaker: should count what `is_database_failure` says.
         pool: the tier's own connections.
-        on_outcome: told of every request that ends; must not raise.
+        on_outcome: told of every request that ends; what it raises is logged.
     """
 
     def __init__(
@@ -137,8 +160,8 @@ class Tier(Generic[C]):
         except BulkheadTrioError as error:
             outcome = error.code
             raise
-        except trio.Cancelled:
-            outcome = "cancelled"
+        except BaseException as error:
+            outcome = "cancelled" if _is_cancellation(error) else outcome
             raise
         finally:
             self._ended(outcome, trio.current_time() - started)
@@ -146,11 +169,22 @@ class Tier(Generic[C]):
 
     async def _protected(self, work: Callable[[C], Awaitable[T]], deadline: Deadline) -> T:
         self._breaker.check()
-        with await self._admit(deadline), self._breaker.permit(), deadline.enforced():
-            async with self._pool.acquire() as connection:
-                result = await work(connection)
+        with await self._admit(deadline), self._breaker.permit():
+            return await self._ask(work, deadline)
+
+    async def _ask(self, work: Callable[[C], Awaitable[T]], deadline: Deadline) -> T:
+        began = math.inf
+        try:
+            with deadline.enforced():
+                async with self._pool.acquire() as connection:
+                    began = trio.current_time()
+                    result = await work(connection)
             deadline.check()  # an answer that comes too late is none
-            return result
+        except DeadlineExceeded as error:
+            if trio.current_time() - began >= FAIR_SHARE * self._timeout:
+                raise DatabaseTooSlow(error.message) from error
+            raise
+        return result
 
     async def _admit(self, deadline: Deadline) -> Slot:
         # A scope of its own: a deadline that passes while waiting is no failure of the database,
@@ -162,8 +196,7 @@ class Tier(Generic[C]):
         self._outcomes[outcome] += 1
         if outcome == "ok":
             self._latency.observe(seconds)
-        if self._on_outcome is not None:
-            self._on_outcome(self.name, outcome, seconds)
+        tell(self._on_outcome, RequestEnded(self.name, outcome, seconds))
 
     def statistics(self) -> TierStatistics:
         """What the tier holds now."""
@@ -175,3 +208,10 @@ class Tier(Generic[C]):
             outcomes=dict(self._outcomes),
             latency=self._latency.quantiles(),
         )
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether it is nothing but `trio.Cancelled`, alone or in a group."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(trio.Cancelled)[1] is None
+    return isinstance(error, trio.Cancelled)

@@ -229,6 +229,38 @@ async def test_data_unreachable_deadline_is_refused_at_once(autojump_clock: Cloc
             assert_problem(refused, 503, "deadline_unreachable")
 
 
+async def test_data_congestion_never_opens_the_breaker(autojump_clock: Clock) -> None:
+    """Time lost in the line or waiting for a connection is no failure of the database."""
+    async with open_house() as house:
+        house.database.query_seconds = 6.0
+
+        async def caller(delay: float) -> None:
+            await trio.sleep(delay)
+            while trio.current_time() < began + 120:
+                answer = await house.data()
+                assert answer.status in {200, 503, 504}
+                if answer.status == 503:
+                    assert answer.json()["code"] in {"bulkhead_full", "deadline_unreachable"}
+                    await trio.sleep(1)
+
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(caller, number / 10)
+        assert house.tiers["free"].statistics().breaker.opened == 0
+
+
+async def test_data_hanging_database_opens_the_breaker_whoever_waits(
+    autojump_clock: Clock,
+) -> None:
+    """A database that is given its time and does not answer counts, our limit or the caller's."""
+    async with open_house() as house:
+        house.database.query_seconds = 600.0
+        for _ in range(5):
+            assert (await house.data(X_Request_Timeout="9")).status == 504
+        assert (await house.data()).json()["code"] == "circuit_open"
+
+
 async def test_data_impatient_callers_never_open_the_breaker(autojump_clock: Clock) -> None:
     """Deadlines that callers chose are no failures of the database; our own limit is."""
     async with open_house() as house:
@@ -296,10 +328,13 @@ async def test_data_force_error_can_be_switched_off(autojump_clock: Clock) -> No
 async def test_data_bad_headers(
     headers: dict[str, str], status: int, code: str, autojump_clock: Clock
 ) -> None:
-    """Each mistake in a header has its own answer, and uses no quota."""
+    """Each mistake in a header has its own answer; once the tier is known, its quota counts."""
     async with open_house(rate=1) as house:
-        assert_problem(await house.client.get("/api/data", headers), status, code)
-        assert (await house.data()).status == 200
+        answer = await house.client.get("/api/data", headers)
+        assert_problem(answer, status, code)
+        is_identified = "x-ratelimit-limit" in answer.headers
+        assert is_identified == (code == "invalid_header")
+        assert (await house.data()).status == (429 if is_identified else 200)
 
 
 @pytest.mark.parametrize(

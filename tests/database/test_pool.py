@@ -265,6 +265,43 @@ async def test_pool_closing_waits_for_recoveries(autojump_clock: trio.testing.Mo
         # `running` closes the pool now, and checks that no query is left.
 
 
+async def test_pool_mistake_in_one_recovery_ends_nothing_else(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A recovery that raises what nobody expected costs its connection, not the pool."""
+
+    class Careless(ScriptedConnection):
+        async def recover(self, **_: object) -> bool:
+            raise RuntimeError("a mistake in recovering")
+
+    database = ScriptedDatabase(query_seconds=60.0)
+
+    async def connect() -> ScriptedConnection:
+        await database.connect()
+        return Careless(database)
+
+    pool = Pool("test", connect, max_size=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(pool.run)
+        with trio.move_on_after(1):
+            await query(pool)
+        await trio.sleep(1)
+        assert (pool.statistics().active, pool.statistics().broken) == (0, 1)
+        database.query_seconds = 0.0
+        await query(pool)
+        nursery.cancel_scope.cancel()
+
+
+async def test_pool_loss_inside_a_nursery_is_seen(autojump_clock: trio.testing.MockClock) -> None:
+    """A connection lost by a task of its user's nursery comes out as what it is."""
+    database = ScriptedDatabase()
+    async with running(database) as pool:
+        with pytest.raises(DatabaseUnavailable):
+            async with pool.acquire() as connection, trio.open_nursery() as nursery:
+                connection.is_doomed = True
+                nursery.start_soon(connection.execute, "SELECT 1")
+
+
 def test_pool_nonsense_size_is_refused() -> None:
     """A pool that could never lend anything is refused when it is made."""
     with pytest.raises(ValueError, match="max_size"):

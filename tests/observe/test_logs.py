@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import secrets
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +57,40 @@ def test_log_line_with_an_exception_stays_one_line(lines: io.StringIO) -> None:
         structlog.get_logger("test").exception("failed")
     (line,) = decoded(lines)
     assert "ValueError" in json.dumps(line["exception"])
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_log_line_of_an_exception_has_no_local_variables(format: str) -> None:
+    """Keys and passwords are in the frames that an exception passes, and never in the log."""
+    password = secrets.token_hex()
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging(level="info", format=format, stream=stream)
+    try:
+        raise ValueError(len(password))
+    except ValueError:
+        structlog.get_logger("test").exception("failed")
+        logging.getLogger("some.library").exception("failed too")
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    said = stream.getvalue()
+    assert "ValueError" in said
+    assert password not in said
+
+
+def test_log_to_a_full_disk_is_no_error() -> None:
+    """A line that cannot be written is lost, and nothing else."""
+
+    class Full(io.StringIO):
+        def write(self, *_: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    configure_logging(level="info", format="json", stream=Full())
+    try:
+        structlog.get_logger("test").info("happened")
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers.clear()

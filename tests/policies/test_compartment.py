@@ -244,6 +244,27 @@ async def test_compartment_supervisor_down_sheds_only_who_would_wait(
                 await compartment.acquire()
 
 
+async def test_compartment_listener_that_raises_does_not_end_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A supervisor is restarted also when nobody could be told that it crashed."""
+
+    def broken(crash: SupervisorCrashed) -> None:
+        raise OSError("no space left on device")
+
+    queue = ExplodingQueue(5, bombs=1)
+    async with running(Compartment("test", workers=1, queue=queue, on_crash=broken)) as compartment:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(compartment.call, trio.sleep, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(Shed):
+                await compartment.acquire()
+        await trio.sleep(1)
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(compartment.call, trio.sleep, 1)
+
+
 async def test_compartment_restart_delay_grows(autojump_clock: trio.testing.MockClock) -> None:
     """A supervisor that keeps crashing is restarted less and less often, up to ten seconds."""
     delays: list[float] = []

@@ -22,7 +22,7 @@ _DATA_CODES = (
 )  # fmt: skip
 _ADMIN_CODES = ("admin_key_missing", "admin_key_invalid")
 
-_QUOTA_STATUSES = (429, 500, 503, 504)
+_QUOTA_STATUSES = (400, 429, 500, 503, 504)
 """The errors that come once the quota has been asked, and so carry its headers."""
 
 

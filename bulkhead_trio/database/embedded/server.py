@@ -149,7 +149,10 @@ class EmbeddedServer:
         while self._postmaster is not None and not self._postmaster.has_ended():
             with trio.move_on_after(LOG_CHECK_SECONDS):
                 await self._postmaster.wait_ended()
-            self._cluster.log.bound()
+            try:
+                self._cluster.log.bound()
+            except OSError as error:
+                _log.warning("PostgreSQL's log cannot be put aside: %s", error)
 
     async def _restart(self) -> bool:
         try:

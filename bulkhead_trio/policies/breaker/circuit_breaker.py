@@ -24,6 +24,7 @@ from bulkhead_trio.policies.breaker._rules import (
     seconds_left,
     transition,
 )
+from bulkhead_trio.policies.listeners import tell
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -115,7 +116,7 @@ class CircuitBreaker:
         permitted_calls_in_half_open: probes that may run at the same time.
         success_threshold: consecutive successful probes that close it.
         is_failure: which exceptions count; of a group, each of its leaves is asked.
-        on_transition: told of every move, after it has happened.
+        on_transition: told of every move, after it has happened; what it raises is logged.
 
     Raises:
         ValueError: a threshold is below 1, or a time negative or not finite.
@@ -213,10 +214,10 @@ class CircuitBreaker:
             return
         if isinstance(after, Open):
             self._opened += 1
-        if self._on_transition is not None:
-            self._on_transition(
-                BreakerTransition(self.name, _kind_of(before), _kind_of(after), now)
-            )
+        tell(
+            self._on_transition,
+            BreakerTransition(self.name, _kind_of(before), _kind_of(after), now),
+        )
 
 
 def _kind_of(state: State) -> BreakerState:

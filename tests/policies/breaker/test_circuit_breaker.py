@@ -179,3 +179,19 @@ async def test_breaker_tells_listener_after_the_move(
         ("HALF_OPEN", "CLOSED"),
     ]
     assert all(moved.after is state for moved, state in seen)
+
+
+async def test_breaker_listener_that_raises_costs_no_probe(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A listener that raises on every move changes nothing about the moves."""
+
+    def broken(moved: BreakerTransition) -> None:
+        raise OSError("no space left on device")
+
+    breaker = make(on_transition=broken)
+    open_it(breaker)
+    await trio.sleep(10)
+    with breaker.permit():
+        pass
+    assert breaker.statistics().state is BreakerState.CLOSED

@@ -1,0 +1,61 @@
+"""The application's tasks of one connection, and how the protocol talks to them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.task_group import TaskGroup, _handle
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
+
+Deliver = Callable[[ASGIReceiveEvent], Awaitable[None]]
+
+
+class Exchanges(TaskGroup):
+    """Hypercorn's task group, with a way to the application that cannot be blocked for good.
+
+    Hypercorn's is a bounded channel alone. An application that answers without reading leaves it
+    full; the reader then waits to put the next piece of the body, the application's task to put the
+    news that the peer has gone, and both wait for each other. Here the news closes the channel,
+    which wakes whoever waits; what is in it is still read first.
+    """
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Deliver:
+        """Run the application on one request; returns what delivers its messages."""
+        put, get = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
+
+        async def receive() -> ASGIReceiveEvent:
+            try:
+                return await get.receive()
+            except trio.EndOfChannel:
+                return {"type": "http.disconnect"}
+
+        async def deliver(message: ASGIReceiveEvent) -> None:
+            if message["type"] == "http.disconnect":
+                put.close()
+                return
+            try:
+                await put.send(message)
+            except trio.ClosedResourceError:
+                return  # the peer has gone, or the exchange is over: nobody wants it any more
+
+        if self._nursery is None:
+            raise RuntimeError("the connection's tasks are not running")
+        self._nursery.start_soon(
+            _handle,
+            app,
+            config,
+            scope,
+            receive,
+            send,
+            trio.to_thread.run_sync,
+            trio.from_thread.run,
+        )
+        return deliver
