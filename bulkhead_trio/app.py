@@ -173,6 +173,8 @@ def _most_connections(settings: Settings) -> int:
     if hard == resource.RLIM_INFINITY:
         return ConnectionLimits().connections
     spare = hard - settings.connections_needed - OWN_FILES
+    if spare < OWN_FILES:
+        _log.warning("few_open_files", limit=hard, left_for_clients=max(1, spare))
     return max(1, min(ConnectionLimits().connections, spare))
 
 

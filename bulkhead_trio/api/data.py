@@ -56,6 +56,7 @@ class DataResource:
                 api_key=request.headers.get("x-api-key"),
             )
         ]
+        request.notes["tier"] = tier.name
         decision = tier.take_quota()
         if decision is None:
             return await self._query(tier, request)
@@ -66,7 +67,8 @@ class DataResource:
                 f"per {decision.window:g} seconds.",
                 retry_after=decision.retry_after,
             )
-            return problem_of(refused, instance=request.path).with_headers(headers)
+            request.notes["code"] = refused.code
+            return problem_of(refused, instance=request.target).with_headers(headers)
         # Errors become answers here already, since the quota's headers belong on those as well.
         answered = await answer(functools.partial(self._query, tier), request)
         return answered.with_headers(headers)

@@ -39,6 +39,9 @@ PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
 """Answered while draining too: they are how an operator sees that it drains."""
 
 
+COMMON_HEADERS = (("x-content-type-options", "nosniff"),)
+"""On every answer: what is said to be JSON is never to be taken for anything else."""
+
 INSTANCE_BYTES = 256
 """Of a target that is too long, what an answer repeats."""
 
@@ -103,6 +106,8 @@ class Edge:
             return
         scope["path"] = _decoded_path(scope["raw_path"])
         scope["bulkhead_trio.listener"] = self._listener
+        scope["bulkhead_trio.notes"] = exchange.notes
+        instance = scope["raw_path"].decode("ascii", errors="replace")
         try:
             if scope["path"] in PROBES:
                 await self._app(scope, receive, exchange.send)
@@ -112,13 +117,13 @@ class Edge:
         except Draining as error:
             if exchange.has_started:
                 return  # cut off in the middle: the front closes the connection
-            await exchange.respond(problem_of(error, instance=scope["path"]), closes=True)
+            await exchange.respond(problem_of(error, instance=instance), closes=True)
         except Exception:
             _log.exception("request_failed")
             if exchange.has_started:
                 raise
             await exchange.respond(
-                problem("internal", "The server made a mistake.", instance=scope["path"]),
+                problem("internal", "The server made a mistake.", instance=instance),
                 closes=True,
             )
 
@@ -145,6 +150,10 @@ class Edge:
             )
         if not raw_path.startswith(b"/"):
             return problem("bad_request", "The request's target must be a path.", instance=instance)
+        if raw_path.startswith(b"//"):
+            # A router that squeezes slashes would take it for a path that a proxy in front of us,
+            # which does not, was told to keep away from us.
+            return problem("not_found", "There is nothing here.", instance=instance)
         if _declared_length(headers) > limits.max_body_bytes:
             return problem(
                 "body_too_large",
@@ -160,6 +169,7 @@ class _Exchange:
     def __init__(self, scope: Scope, send: Send, gate: DrainGate, request_id: str) -> None:
         self.request_id = request_id
         self.has_started = False
+        self.notes: dict[str, str] = {}
         self._scope = scope
         self._send = send
         self._gate = gate
@@ -177,7 +187,7 @@ class _Exchange:
         names = {name.lower() for name, _ in present}
         common = [
             (b"x-request-id", self.request_id.encode("ascii")),
-            (b"x-content-type-options", b"nosniff"),
+            *((name.encode("ascii"), value.encode("ascii")) for name, value in COMMON_HEADERS),
         ]
         if b"cache-control" not in names:
             # An answer belongs to one tenant; no cache on the way may give it to another.
@@ -208,6 +218,7 @@ class _Exchange:
             path=self._scope["path"],
             status=self._status,
             duration_ms=milliseconds,
+            **self.notes,
         )
 
 
@@ -263,6 +274,6 @@ def unreadable_request(
         response = problem_of_status(status, instance=instance)
     _log.info("unreadable_request", status=response.status, request_id=request_id)
     fields = [("Content-Type", response.content_type), *response.headers]
-    fields.append(("X-Request-Id", request_id))
+    fields += [("X-Request-Id", request_id), *COMMON_HEADERS]
     encoded = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in fields]
     return encoded, response.body, response.status

@@ -48,6 +48,8 @@ class Request:
         query: the raw query string, without the question mark.
         headers: all of them.
         listener: which of the server's listeners it came in by.
+        target: the path as it was sent, escapes included.
+        notes: what handlers want in the request's log line.
     """
 
     method: str
@@ -55,6 +57,8 @@ class Request:
     query: bytes
     headers: Headers
     listener: Listener = "public"
+    target: str = ""
+    notes: dict[str, str] = attrs.field(factory=dict, eq=False)
 
     @classmethod
     def from_scope(cls, scope: Mapping[str, Any]) -> Self:
@@ -65,6 +69,8 @@ class Request:
             query=scope["query_string"],
             headers=Headers(scope["headers"]),
             listener=scope.get("bulkhead_trio.listener", "public"),
+            target=scope["raw_path"].decode("ascii", errors="replace"),
+            notes=scope.get("bulkhead_trio.notes", {}),
         )
 
     def parameters(self) -> dict[str, str]:

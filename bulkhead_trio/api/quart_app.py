@@ -46,7 +46,7 @@ def _view(route: Route) -> Callable[[], Awaitable[quart.Response]]:
     async def view() -> quart.Response:
         request = Request.from_scope(quart.request.scope)
         if request.listener == "admin" and not route.is_admin:
-            return _quart_response(problem_of_status(404, instance=request.path))
+            return _quart_response(problem_of_status(404, instance=request.target))
         return _quart_response(await answer(route.handler, request))
 
     return view
@@ -63,11 +63,15 @@ async def _http_error(error: HTTPException) -> quart.Response:
     """Quart's own answers, such as 404 and 405, in the contract's form."""
     allow = [(name, value) for name, value in error.get_headers() if name.lower() == "allow"]
     status = error.code if error.code is not None and error.code >= 400 else 400
-    return _quart_response(problem_of_status(status, instance=quart.request.path, headers=allow))
+    return _quart_response(problem_of_status(status, instance=_target(), headers=allow))
 
 
 async def _mistake(error: Exception) -> quart.Response:
     _log.error("request_failed", exc_info=error)
-    return _quart_response(
-        problem("internal", "The server made a mistake.", instance=quart.request.path)
-    )
+    return _quart_response(problem("internal", "The server made a mistake.", instance=_target()))
+
+
+def _target() -> str:
+    """The path that was asked for, as it was sent."""
+    raw_path: bytes = quart.request.scope["raw_path"]
+    return raw_path.decode("ascii", errors="replace")

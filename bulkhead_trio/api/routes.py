@@ -48,9 +48,10 @@ async def answer(handler: Handler, request: Request) -> Response:
     try:
         return await handler(request)
     except BulkheadTrioError as error:
+        request.notes["code"] = error.code
         if error.code == "internal":
             _log.exception("request_failed")
-        return problem_of(error, instance=request.path)
+        return problem_of(error, instance=request.target)
     except Exception:  # noqa: BLE001  a mistake of ours is answered, logged and survived
         _log.exception("request_failed")
-        return problem("internal", "The server made a mistake.", instance=request.path)
+        return problem("internal", "The server made a mistake.", instance=request.target)

@@ -30,6 +30,9 @@ _log = logging.getLogger("bulkhead_trio.database")
 RECOVERY_SECONDS = 5.0
 """The longest that an interrupted connection may take to become clean before it is closed."""
 
+EXPLAIN_SECONDS = 5.0
+"""Between two log lines of one pool about what is wrong with its database."""
+
 CONNECTING_AT_ONCE = 4
 """How many connections one pool makes at the same time: a fork and an authentication each in the
 server, so enough to warm up quickly and too few to be a stampede."""
@@ -116,6 +119,9 @@ class Pool(Generic[C]):
         self._idle: list[C] = []
         self._nursery: trio.Nursery | None = None
         self._reconnection = Reconnection()
+        self._returns = trio.lowlevel.ParkingLot()
+        self._lent = 0
+        self._explained_at = float("-inf")
         self._opening = 0
         self._opened = 0
         self._broken = 0
@@ -150,9 +156,11 @@ class Pool(Generic[C]):
         except BaseException:
             self._limiter.release_on_behalf_of(token)
             raise
+        self._lent += 1
         try:
             yield connection
         except _LOST as error:
+            self._explain("lost a connection", error)
             raise DatabaseUnavailable(_describe(error)) from error
         except ExceptionGroup as group:
             # From a nursery inside the block. A group with a cancellation in it is none of these.
@@ -177,10 +185,21 @@ class Pool(Generic[C]):
     # --- taking ----------------------------------------------------------------------------------
 
     async def _take_or_open(self) -> C:
-        if (connection := self._take_idle()) is not None:
-            return connection
-        if self._nursery is None:
-            raise DatabaseUnavailable(f"the pool {self.name} is closed")
+        while True:
+            if (connection := self._take_idle()) is not None:
+                return connection
+            if self._nursery is None:
+                raise DatabaseUnavailable(f"the pool {self.name} is closed")
+            try:
+                return await self._try_to_open()
+            except DatabaseUnavailable:
+                # A server that allows no more connections still serves those that there are.
+                if not (self._lent or self._idle):
+                    raise
+            if not self._idle:
+                await self._returns.park()
+
+    async def _try_to_open(self) -> C:
         self._check_reconnection()
         async with self._connecting:
             # Somebody may have given one back, or failed, while this waited for its turn.
@@ -213,6 +232,7 @@ class Pool(Generic[C]):
         except (psycopg.Error, OSError) as error:
             now = trio.current_time()
             self._reconnection = self._reconnection.failed(now, self._uniform())
+            self._explain("cannot connect", error)
             raise DatabaseUnavailable(
                 "cannot connect to the database", retry_after=self._reconnection.seconds_left(now)
             ) from error
@@ -222,10 +242,19 @@ class Pool(Generic[C]):
         self._opened += 1
         return connection
 
+    def _explain(self, what: str, error: Exception) -> None:
+        """Tell operators, though not too often, what callers are only told the outcome of."""
+        now = trio.current_time()
+        if now - self._explained_at >= EXPLAIN_SECONDS:
+            self._explained_at = now
+            _log.warning("pool %s %s: %s", self.name, what, " ".join(str(error).split()))
+
     # --- giving back -----------------------------------------------------------------------------
 
     def _give_back(self, connection: C, token: object) -> None:
         """Synchronous, so that no cancellation can come between a connection and its fate."""
+        self._lent -= 1
+        self._returns.unpark_all()
         if self._nursery is not None and connection.is_reusable:
             self._idle.append(connection)
         elif self._nursery is not None and self._is_recoverable(connection):
@@ -250,6 +279,7 @@ class Pool(Generic[C]):
         finally:
             if is_clean and self._nursery is not None:
                 self._idle.append(connection)
+                self._returns.unpark_all()
             else:
                 self._broken += 1
                 connection.abandon()

@@ -22,6 +22,7 @@ class ScriptedDatabase:
         connect_seconds: how long connecting takes.
         is_away: connecting fails, and idle connections have gone.
         is_hanging: nothing is ever answered, cancel requests included.
+        connections_allowed: as many may be open at once; ``None``: any number.
         open_connections: connections made and not closed.
         most_connections: the most that were ever open at once.
         running_queries: queries that the "server" is working on.
@@ -35,6 +36,7 @@ class ScriptedDatabase:
         self.connect_seconds = 0.0
         self.is_away = False
         self.is_hanging = False
+        self.connections_allowed: int | None = None
         self.open_connections = 0
         self.most_connections = 0
         self.running_queries = 0
@@ -57,6 +59,8 @@ class ScriptedDatabase:
             self.connecting -= 1
         if self.is_away:
             raise psycopg.OperationalError("scripted: away")
+        if self.connections_allowed == self.open_connections:
+            raise psycopg.OperationalError("scripted: too many connections")
         self.open_connections += 1
         self.most_connections = max(self.most_connections, self.open_connections)
         return ScriptedConnection(self)

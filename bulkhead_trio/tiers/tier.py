@@ -50,7 +50,7 @@ OutcomeListener = Callable[[RequestEnded], None]
 FAIR_SHARE = 0.9
 """Of a tier's timeout: a query that has run this long when the deadline passes was too slow. Less,
 and it was begun too late (in the line, or for want of a connection) or ended too early (by a caller
-in a hurry), which says nothing of the database. Of a database that hangs, the first few queries have
+in a hurry), which says nothing of the database. When a database hangs, the first few queries have
 waited for nothing, and count."""
 
 

@@ -94,6 +94,8 @@ async def test_path_never_means_something_else_than_it_looks_like(target: str, p
         ("/", {"Content-Length": "101"}, 413, "body_too_large"),
         ("http://test/", {}, 400, "bad_request"),
         ("*", {}, 400, "bad_request"),
+        ("//", {}, 404, "not_found"),
+        ("//test/", {}, 404, "not_found"),
     ],
 )
 async def test_request_beyond_the_limits_is_refused(

@@ -247,6 +247,46 @@ async def test_pool_does_not_stampede_a_database_that_comes_back(
         assert database.most_connecting <= CONNECTING_AT_ONCE
 
 
+async def test_pool_waits_for_what_there_is_when_no_more_can_be_had(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A server that allows fewer connections than the pool wants still serves everybody."""
+    database = ScriptedDatabase(query_seconds=0.1)
+    database.connect_seconds = 0.01
+    database.connections_allowed = 3
+    async with running(database, max_size=10) as pool:
+        async with trio.open_nursery() as nursery:
+            for _ in range(40):
+                nursery.start_soon(query, pool)
+        assert database.most_connections == 3
+
+
+async def test_pool_that_waited_is_told_when_the_last_connection_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Whoever waits for others' connections does not wait for those that broke."""
+    database = ScriptedDatabase(query_seconds=1.0)
+    database.connections_allowed = 1
+    async with running(database, max_size=5) as pool:
+        outcomes: list[str] = []
+
+        async def user() -> None:
+            try:
+                await query(pool)
+            except DatabaseUnavailable:
+                outcomes.append("unavailable")
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(user)
+            await trio.sleep(0.5)
+            database.is_away = True
+        assert outcomes == ["unavailable"] * 5
+        database.is_away = False
+        await trio.sleep(10)
+        await query(pool)
+
+
 async def test_pool_closed_refuses(autojump_clock: trio.testing.MockClock) -> None:
     """A pool that does not run makes no connections that nobody would close."""
     database = ScriptedDatabase()
