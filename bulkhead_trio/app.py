@@ -287,17 +287,17 @@ def _make_tier(settings: TierSettings, conninfo: str, metrics: Metrics) -> Tier[
             settings.name,
             workers=settings.workers,
             queue=settings.queue,
-            on_crash=_log_crash,
+            listeners=(_log_crash,),
         ),
         breaker=CircuitBreaker(
             settings.name,
             window=Consecutive(settings.failure_threshold),
             wait_in_open=settings.cooldown,
             is_failure=is_database_failure,
-            on_transition=_log_transition,
+            listeners=(_log_transition,),
         ),
         pool=_make_pool(settings.name, conninfo, settings.connections, settings.timeout),
-        on_outcome=lambda ended: metrics.observe(ended.tier, ended.outcome, ended.seconds),
+        listeners=(lambda ended: metrics.observe(ended.tier, ended.outcome, ended.seconds),),
     )
 
 

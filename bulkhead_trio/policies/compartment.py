@@ -10,7 +10,7 @@ When nobody waits and a token is free, the caller takes it at once and the super
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TypeVar, TypeVarTuple
 
@@ -83,7 +83,7 @@ class Compartment:
         name: for statistics and logs.
         workers: how many run at the same time; at least 1.
         queue: how many may wait, or the line they wait in.
-        on_crash: told after the supervisor has crashed; what it raises is logged.
+        listeners: told after the supervisor has crashed; what one raises is logged.
 
     Raises:
         ValueError: ``workers`` is below 1, or ``queue`` negative.
@@ -95,14 +95,14 @@ class Compartment:
         *,
         workers: int,
         queue: int | BoundedQueue[Slot],
-        on_crash: Callable[[SupervisorCrashed], None] | None = None,
+        listeners: Iterable[Callable[[SupervisorCrashed], None]] = (),
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be 1 or more, not {workers}")
         self.name = name
         self._limiter = trio.CapacityLimiter(workers)
         self._queue = queue if isinstance(queue, BoundedQueue) else BoundedQueue[Slot](queue)
-        self._on_crash = on_crash
+        self._listeners = tuple(listeners)
         self._changes = trio.lowlevel.ParkingLot()
         self._drain_rate = DrainRate()
         self._is_supervised = False
@@ -217,7 +217,7 @@ class Compartment:
         self._is_supervised = False
         self._restart_at = trio.current_time() + delay
         self._queue.break_off(down_for=delay)
-        tell(self._on_crash, SupervisorCrashed(self.name, error, delay))
+        tell(self._listeners, SupervisorCrashed(self.name, error, delay))
 
     # --- from outside ----------------------------------------------------------------------------
 

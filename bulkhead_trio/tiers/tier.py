@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Generic, TypeVar
 
 import attrs
@@ -90,7 +90,7 @@ class Tier(Generic[C]):
         compartment: bounds what runs and what waits.
         breaker: should count what `is_database_failure` says.
         pool: the tier's own connections.
-        on_outcome: told of every request that ends; what it raises is logged.
+        listeners: told of every request that ends; what it raises is logged.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Tier(Generic[C]):
         compartment: Compartment,
         breaker: CircuitBreaker,
         pool: Pool[C],
-        on_outcome: OutcomeListener | None = None,
+        listeners: Iterable[OutcomeListener] = (),
     ) -> None:
         self.name = name
         self._timeout = timeout
@@ -110,7 +110,7 @@ class Tier(Generic[C]):
         self._compartment = compartment
         self._breaker = breaker
         self._pool = pool
-        self._on_outcome = on_outcome
+        self._listeners = tuple(listeners)
         self._outcomes: Counter[str] = Counter()
         self._latency = LatencyWindow()
 
@@ -196,7 +196,7 @@ class Tier(Generic[C]):
         self._outcomes[outcome] += 1
         if outcome == "ok":
             self._latency.observe(seconds)
-        tell(self._on_outcome, RequestEnded(self.name, outcome, seconds))
+        tell(self._listeners, RequestEnded(self.name, outcome, seconds))
 
     def statistics(self) -> TierStatistics:
         """What the tier holds now."""

@@ -197,7 +197,7 @@ async def test_compartment_supervisor_crash_is_contained(
     crashes: list[SupervisorCrashed] = []
     outcomes: list[str] = []
     compartment = Compartment(
-        "test", workers=1, queue=ExplodingQueue(5, bombs=1), on_crash=crashes.append
+        "test", workers=1, queue=ExplodingQueue(5, bombs=1), listeners=(crashes.append,)
     )
 
     async def caller(seconds: float) -> None:
@@ -253,7 +253,9 @@ async def test_compartment_listener_that_raises_does_not_end_it(
         raise OSError("no space left on device")
 
     queue = ExplodingQueue(5, bombs=1)
-    async with running(Compartment("test", workers=1, queue=queue, on_crash=broken)) as compartment:
+    async with running(
+        Compartment("test", workers=1, queue=queue, listeners=(broken,))
+    ) as compartment:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(compartment.call, trio.sleep, 1)
             await trio.testing.wait_all_tasks_blocked()
@@ -272,7 +274,7 @@ async def test_compartment_restart_delay_grows(autojump_clock: trio.testing.Mock
         "test",
         workers=1,
         queue=ExplodingQueue(5, bombs=9),
-        on_crash=lambda crash: delays.append(crash.restart_in),
+        listeners=(lambda crash: delays.append(crash.restart_in),),
     )
     async with running(compartment):
         while len(delays) < 9:

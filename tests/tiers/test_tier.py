@@ -94,7 +94,7 @@ async def test_tier_listener_that_raises_harms_nobody(
         compartment=Compartment("test", workers=1, queue=0),
         breaker=CircuitBreaker("test"),
         pool=Pool("test", database.connect, max_size=1),
-        on_outcome=broken,
+        listeners=(broken,),
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(tier.run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TypeVar, TypeVarTuple
 
@@ -116,7 +116,7 @@ class CircuitBreaker:
         permitted_calls_in_half_open: probes that may run at the same time.
         success_threshold: consecutive successful probes that close it.
         is_failure: which exceptions count; of a group, each of its leaves is asked.
-        on_transition: told of every move, after it has happened; what it raises is logged.
+        listeners: told of every move, after it has happened; what one raises is logged.
 
     Raises:
         ValueError: a threshold is below 1, or a time negative or not finite.
@@ -131,7 +131,7 @@ class CircuitBreaker:
         permitted_calls_in_half_open: int = 1,
         success_threshold: int = 1,
         is_failure: Callable[[BaseException], bool] = _is_any_exception,
-        on_transition: Callable[[BreakerTransition], None] | None = None,
+        listeners: Iterable[Callable[[BreakerTransition], None]] = (),
     ) -> None:
         self.name = name
         self._limits = Limits(
@@ -141,7 +141,7 @@ class CircuitBreaker:
             success_threshold=success_threshold,
         )
         self._is_failure = is_failure
-        self._on_transition = on_transition
+        self._listeners = tuple(listeners)
         self._state: State = Closed()
         self._opened = 0
         self._refused = 0
@@ -215,7 +215,7 @@ class CircuitBreaker:
         if isinstance(after, Open):
             self._opened += 1
         tell(
-            self._on_transition,
+            self._listeners,
             BreakerTransition(self.name, _kind_of(before), _kind_of(after), now),
         )
 

@@ -169,7 +169,7 @@ async def test_breaker_tells_listener_after_the_move(
 ) -> None:
     """The listener sees the breaker as it is after the transition it is told of."""
     seen: list[tuple[BreakerTransition, BreakerState]] = []
-    breaker = make(on_transition=lambda moved: seen.append((moved, breaker.statistics().state)))
+    breaker = make(listeners=(lambda moved: seen.append((moved, breaker.statistics().state)),))
     open_it(breaker)
     await trio.sleep(10)
     await breaker.call(trio.sleep, 1)
@@ -189,7 +189,7 @@ async def test_breaker_listener_that_raises_costs_no_probe(
     def broken(moved: BreakerTransition) -> None:
         raise OSError("no space left on device")
 
-    breaker = make(on_transition=broken)
+    breaker = make(listeners=(broken,))
     open_it(breaker)
     await trio.sleep(10)
     with breaker.permit():

@@ -1,0 +1,64 @@
+"""What every policy is: something that runs a call, or refuses it, under a rule of its own."""
+
+from __future__ import annotations
+
+import enum
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar, ParamSpec, TypeVar, TypeVarTuple
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+
+class Kind(enum.Enum):
+    """What a policy does, for whoever puts several together."""
+
+    FALLBACK = "fallback"
+    SINGLE_FLIGHT = "single flight"
+    RETRY = "retry"
+    HEDGE = "hedge"
+    TIMEOUT = "timeout"
+    THROTTLE = "throttle"
+    RATE_LIMIT = "rate limit"
+    BREAKER = "circuit breaker"
+    BULKHEAD = "bulkhead"
+    PIPELINE = "pipeline"
+
+
+class Policy(ABC):
+    """One resilience mechanism, usable by `call` and as a decorator of async functions.
+
+    A policy that lets one call in and out once (a bulkhead, a breaker, a limiter, a timeout) is an
+    async context manager too. One object serves any number of tasks at the same time.
+
+    Attributes:
+        name: for statistics, listeners and messages.
+        kind: what it does.
+    """
+
+    name: str
+    kind: ClassVar[Kind]
+
+    @abstractmethod
+    async def call(self, work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+        """Run ``await work(*args)`` under this policy.
+
+        Raises:
+            Rejected: the policy refuses, and ``work`` was not called (again).
+        """
+
+    @abstractmethod
+    def statistics(self) -> object:
+        """A frozen snapshot of what the policy holds now, and has counted so far."""
+
+    def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+        """Decorate an async function: each call of it runs under this policy."""
+
+        @functools.wraps(function)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await self.call(functools.partial(function, *args, **kwargs))
+
+        return guarded
