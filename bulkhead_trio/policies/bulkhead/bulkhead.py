@@ -1,0 +1,394 @@
+"""The semaphore bulkhead: so many calls at once, a few more wait their turn, the rest are refused.
+
+A permit that comes back is handed to whoever has waited longest before anybody else can ask for it,
+so that nobody is overtaken, and a permit is never in two hands nor in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from types import TracebackType
+from typing import NoReturn, TypeAlias, TypeVar, TypeVarTuple
+
+import attrs
+import trio
+
+from bulkhead_trio.errors import BulkheadFull, DeadlineUnreachable, QueueTimeout, Rejected
+from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._entries import Entries
+from bulkhead_trio.policies.listeners import tell
+from bulkhead_trio.policies.policy import Kind, Policy
+from bulkhead_trio.policies.queue._rules import DrainRate
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+MOST_WAITING_UNLESS_SAID = 10_000
+"""Waiting places of a bulkhead that waits and was given no ``max_queued``: no line is unbounded."""
+
+
+@attrs.frozen
+class BulkheadStatistics:
+    """What a bulkhead holds at one moment, and has counted since it was made.
+
+    Attributes:
+        active: calls that hold a permit.
+        queued: callers that wait for one.
+        max_concurrent: permits; after a resize ``active`` may be above it until calls have ended.
+        max_queued: waiting places.
+        completed: permits that came back, however the call ended.
+        refused: callers that were sent away.
+        mean_service: seconds a permit is held, a moving average; ``None`` before the first.
+    """
+
+    name: str
+    active: int
+    queued: int
+    max_concurrent: int
+    max_queued: int
+    completed: int
+    refused: int
+    mean_service: float | None
+
+
+@attrs.frozen
+class BulkheadEntered:
+    """A caller got a permit, after waiting ``waited`` seconds."""
+
+    bulkhead: str
+    waited: float
+    at: float
+
+
+@attrs.frozen
+class BulkheadLeft:
+    """A permit came back after ``seconds``; ``error`` is what the call ended with, if anything."""
+
+    bulkhead: str
+    seconds: float
+    error: BaseException | None
+    at: float
+
+
+@attrs.frozen
+class BulkheadRefused:
+    """A caller was sent away."""
+
+    bulkhead: str
+    reason: str
+    retry_after: float | None
+    at: float
+
+
+@attrs.frozen
+class BulkheadResized:
+    """The number of permits changed."""
+
+    bulkhead: str
+    before: int
+    after: int
+    at: float
+
+
+BulkheadEvent: TypeAlias = BulkheadEntered | BulkheadLeft | BulkheadRefused | BulkheadResized
+
+
+class Permit:
+    """The right to run one call in a bulkhead.
+
+    From `Bulkhead.acquire` it is still to be had: ``async with`` (or ``await``) waits for it. From
+    `Bulkhead.acquire_nowait` it is held already: leave a ``with`` block, or `release` it.
+    """
+
+    __slots__ = ("_bulkhead", "_is_held", "_since", "_timeout")
+
+    def __init__(self, bulkhead: Bulkhead, timeout: float | None) -> None:
+        self._bulkhead = bulkhead
+        self._timeout = timeout
+        self._since = 0.0
+        self._is_held = False
+
+    def release(self) -> None:
+        """Give the permit back.
+
+        Raises:
+            RuntimeError: it is not held, or no longer.
+        """
+        self._give_back(None)
+
+    def _give_back(self, error: BaseException | None) -> None:
+        if not self._is_held:
+            raise RuntimeError(f"this permit of {self._bulkhead.name} is not held")
+        self._is_held = False
+        self._bulkhead._leave(self._since, error)
+
+    async def _acquire(self) -> Permit:
+        if self._is_held:
+            raise RuntimeError(f"this permit of {self._bulkhead.name} is held already")
+        await trio.lowlevel.checkpoint()
+        since = self._bulkhead._try_enter()
+        self._since = await self._bulkhead._wait(self._timeout) if since is None else since
+        self._is_held = True
+        return self
+
+    def __await__(self) -> Generator[object, None, Permit]:
+        return self._acquire().__await__()
+
+    async def __aenter__(self) -> Permit:
+        return await self._acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_held:
+            self._give_back(exc)
+
+    def __enter__(self) -> Permit:
+        if not self._is_held:
+            raise RuntimeError("this permit is still to be waited for: use `async with`")
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._is_held:
+            self._give_back(exc)
+
+
+class Bulkhead(Policy):
+    """At most ``max_concurrent`` calls at once; a caller waits up to ``max_wait`` seconds.
+
+    Args:
+        name: for statistics, listeners and messages.
+        max_concurrent: permits; 1 or more.
+        max_wait: seconds a caller waits for a permit; 0 refuses at once, ``math.inf`` leaves the
+            limit to the caller's own deadline.
+        max_queued: callers that may wait; by default 10,000, so that no line is without an end.
+        listeners: told of `BulkheadEntered`, `BulkheadLeft`, `BulkheadRefused`, `BulkheadResized`.
+
+    Raises:
+        ValueError: a number makes no sense; it is named.
+    """
+
+    kind = Kind.BULKHEAD
+
+    def __init__(
+        self,
+        name: str,
+        max_concurrent: int,
+        *,
+        max_wait: float = 0.0,
+        max_queued: int | None = None,
+        listeners: Iterable[Callable[[BulkheadEvent], None]] = (),
+    ) -> None:
+        check_whole("max_concurrent", max_concurrent, minimum=1)
+        _check_wait("max_wait", max_wait)
+        if max_queued is None:
+            max_queued = MOST_WAITING_UNLESS_SAID
+        check_whole("max_queued", max_queued, minimum=0)
+        self.name = name
+        self.max_wait = max_wait
+        self._max_concurrent = max_concurrent
+        self._max_queued = max_queued
+        self._listeners = tuple(listeners)
+        self._line = trio.lowlevel.ParkingLot()
+        self._line_since = 0.0
+        self._entries = Entries[float]()
+        self._drain_rate = DrainRate()
+        self._active = 0
+        self._completed = 0
+        self._refused = 0
+
+    # --- in and out ------------------------------------------------------------------------------
+
+    def acquire(self, *, timeout: float | None = None) -> Permit:
+        """Use as ``async with bulkhead.acquire(timeout=2.0):``.
+
+        Args:
+            timeout: seconds to wait for a permit instead of the bulkhead's ``max_wait``.
+
+        Raises:
+            BulkheadFull: no permit is free, and nobody (more) may wait.
+            QueueTimeout: the wait was too long.
+            DeadlineUnreachable: the wait and the call would outlast the caller's deadline.
+            ValueError: ``timeout`` is negative or not a number.
+        """
+        if timeout is not None:
+            _check_wait("timeout", timeout)
+        return Permit(self, timeout)
+
+    def acquire_nowait(self) -> Permit:
+        """A permit, now: use as ``with bulkhead.acquire_nowait():``.
+
+        Raises:
+            BulkheadFull: none is free.
+        """
+        since = self._try_enter()
+        if since is None:
+            self._refuse_full()
+        permit = Permit(self, None)
+        permit._since = since
+        permit._is_held = True
+        return permit
+
+    async def call(self, work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
+        """Run ``await work(*args)`` with a permit; raises what `acquire` and it raise."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        since = self._try_enter()
+        if since is None:
+            since = await self._wait(None)
+        try:
+            result = await work(*args)
+        except BaseException as error:
+            self._leave(since, error)
+            raise
+        self._leave(since, None)
+        return result
+
+    async def __aenter__(self) -> None:
+        await trio.lowlevel.checkpoint()
+        since = self._try_enter()
+        self._entries.push(await self._wait(None) if since is None else since)
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave(self._entries.pop(), exc)
+
+    # --- from outside ----------------------------------------------------------------------------
+
+    @property
+    def max_concurrent(self) -> int:
+        """How many calls may run at once."""
+        return self._max_concurrent
+
+    def resize(self, max_concurrent: int) -> None:
+        """Change the number of permits.
+
+        More are handed at once to those who wait. Fewer take effect lazily: nobody who runs is
+        stopped, and nobody enters before enough have left.
+
+        Raises:
+            ValueError: ``max_concurrent`` is below 1.
+        """
+        check_whole("max_concurrent", max_concurrent, minimum=1)
+        before, self._max_concurrent = self._max_concurrent, max_concurrent
+        while self._line and self._active < max_concurrent:
+            self._active += 1
+            self._line.unpark()
+        if self._listeners and before != max_concurrent:
+            now = trio.current_time()
+            tell(self._listeners, BulkheadResized(self.name, before, max_concurrent, now))
+
+    def predicted_wait(self) -> float:
+        """Seconds that somebody who asked now would wait for a permit; 0 while one is free."""
+        if self._active < self._max_concurrent:
+            return 0.0
+        now = trio.current_time()
+        waiting = len(self._line)
+        return self._drain_rate.wait_for(
+            waiting + 1,
+            workers=self._max_concurrent,
+            saturated_since=self._line_since if waiting else now,
+            now=now,
+        )
+
+    def statistics(self) -> BulkheadStatistics:
+        """What the bulkhead holds now."""
+        return BulkheadStatistics(
+            name=self.name,
+            active=self._active,
+            queued=len(self._line),
+            max_concurrent=self._max_concurrent,
+            max_queued=self._max_queued,
+            completed=self._completed,
+            refused=self._refused,
+            mean_service=self._drain_rate.mean_service,
+        )
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _try_enter(self) -> float | None:
+        """Take a free permit; says when, or ``None`` where none is free.
+
+        While somebody waits none is ever free: it was handed over when it came back.
+        """
+        if self._active >= self._max_concurrent:
+            return None
+        self._active += 1
+        now = trio.current_time()
+        if self._listeners:
+            tell(self._listeners, BulkheadEntered(self.name, 0.0, now))
+        return now
+
+    async def _wait(self, timeout: float | None) -> float:
+        longest = self.max_wait if timeout is None else timeout
+        waiting = len(self._line)
+        if longest == 0 or waiting >= self._max_queued:
+            self._refuse_full()
+        asked = trio.current_time()
+        self._refuse_unreachable(asked)
+        if not waiting:
+            self._line_since = asked
+        is_handed_over = False
+        with trio.CancelScope(deadline=asked + longest):
+            await self._line.park()
+            is_handed_over = True
+        if not is_handed_over:
+            message = f"no permit of {self.name} came free within {longest:g} s"
+            self._refuse(QueueTimeout(message, retry_after=self.predicted_wait()))
+        now = trio.current_time()
+        if self._listeners:
+            tell(self._listeners, BulkheadEntered(self.name, now - asked, now))
+        return now
+
+    def _leave(self, since: float, error: BaseException | None) -> None:
+        now = trio.current_time()
+        self._drain_rate = self._drain_rate.departed(now - since, now)
+        self._completed += 1
+        if self._line and self._active <= self._max_concurrent:
+            self._line.unpark()  # the permit changes hands; as many are out as before
+        else:
+            self._active -= 1
+        if self._listeners:
+            tell(self._listeners, BulkheadLeft(self.name, now - since, error, now))
+
+    def _refuse_unreachable(self, now: float) -> None:
+        """Send away who would wait only to be cut off by its deadline.
+
+        Only whoever must wait: were the service time held against callers who could start at once,
+        one slow spell would keep everybody out, and nothing would show that it is over.
+        """
+        wait = self.predicted_wait()
+        needed = wait + (self._drain_rate.mean_service or 0.0)
+        if now + needed > trio.current_effective_deadline():
+            message = f"waiting for {self.name} and running would outlast the deadline"
+            self._refuse(DeadlineUnreachable(message, retry_after=wait))
+
+    def _refuse_full(self) -> NoReturn:
+        self._refuse(BulkheadFull(f"{self.name} is full", retry_after=self.predicted_wait()))
+
+    def _refuse(self, refusal: Rejected) -> NoReturn:
+        self._refused += 1
+        if self._listeners:
+            now = trio.current_time()
+            tell(
+                self._listeners,
+                BulkheadRefused(self.name, refusal.reason, refusal.retry_after, now),
+            )
+        raise refusal
+
+
+def _check_wait(name: str, seconds: float) -> None:
+    """Refuse a longest wait that is negative or not a number; infinite is a wait without limit."""
+    if not seconds >= 0:
+        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
