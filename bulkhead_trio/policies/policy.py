@@ -37,10 +37,15 @@ class Policy(ABC):
     Attributes:
         name: for statistics, listeners and messages.
         kind: what it does.
+        max_wait: seconds that a call may be kept waiting before it runs; ``math.inf`` where the
+            caller's own deadline is the limit.
+        obeys_cancellation: whether a call in it ends when its caller is cancelled.
     """
 
     name: str
     kind: ClassVar[Kind]
+    max_wait: float = 0.0
+    obeys_cancellation: bool = True
 
     @abstractmethod
     async def call(self, work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
