@@ -10,7 +10,8 @@ When nobody waits and a token is free, the caller takes it at once and the super
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+import math
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from types import TracebackType
 from typing import TypeVar, TypeVarTuple
 
@@ -18,9 +19,13 @@ import attrs
 import trio
 
 from bulkhead_trio.errors import BulkheadFull, DeadlineUnreachable, Shed
+from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._entries import Entries
 from bulkhead_trio.policies.listeners import tell
+from bulkhead_trio.policies.policy import Kind, Policy
 from bulkhead_trio.policies.queue._rules import DrainRate
 from bulkhead_trio.policies.queue.bounded import BoundedQueue
+from bulkhead_trio.policies.queue.line import WaitingLine
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -76,32 +81,41 @@ class Slot:
         self._compartment._leave(self)
 
 
-class Compartment:
+class Compartment(Policy):
     """Runs at most ``workers`` pieces of work at once, lets ``queue`` more wait, refuses the rest.
+
+    Who waits is first come, first served, unless another line is given: a `PriorityQueue`, or a
+    `FairQueue` for tenants that share it.
 
     Args:
         name: for statistics and logs.
         workers: how many run at the same time; at least 1.
-        queue: how many may wait, or the line they wait in.
+        queue: how many may wait, or the line they wait in, which is this compartment's alone.
         listeners: told after the supervisor has crashed; what one raises is logged.
 
     Raises:
         ValueError: ``workers`` is below 1, or ``queue`` negative.
     """
 
+    kind = Kind.BULKHEAD
+    max_wait = math.inf
+
     def __init__(
         self,
         name: str,
         *,
         workers: int,
-        queue: int | BoundedQueue[Slot],
+        queue: int | WaitingLine[Slot],
         listeners: Iterable[Callable[[SupervisorCrashed], None]] = (),
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be 1 or more, not {workers}")
+        check_whole("workers", workers, minimum=1)
         self.name = name
         self._limiter = trio.CapacityLimiter(workers)
-        self._queue = queue if isinstance(queue, BoundedQueue) else BoundedQueue[Slot](queue)
+        if not isinstance(queue, WaitingLine):
+            check_whole("queue", queue, minimum=0)
+            queue = BoundedQueue(queue)
+        self._queue: WaitingLine[Slot] = queue
+        self._entries = Entries[Slot]()
         self._listeners = tuple(listeners)
         self._changes = trio.lowlevel.ParkingLot()
         self._drain_rate = DrainRate()
@@ -113,49 +127,73 @@ class Compartment:
 
     # --- the way in and out ----------------------------------------------------------------------
 
-    async def acquire(self) -> Slot:
+    async def acquire(self, *, priority: int | None = None, key: Hashable = None) -> Slot:
         """Wait for a worker; use as ``with await compartment.acquire():``.
 
-        Reads the deadline from the cancel scopes round it: where the predicted wait is longer than
-        what remains, it refuses at once instead of letting the caller queue to die.
+        Reads the deadline from the cancel scopes round it: where the predicted wait and the time
+        that work usually takes are longer than what remains, it refuses at once instead of letting
+        the caller queue to die.
+
+        Args:
+            priority: for a line that cares how urgent it is; otherwise as the request says.
+            key: for a line that cares whose it is; otherwise the request's tenant.
 
         Raises:
             BulkheadFull: nobody more may wait; ``retry_after`` is the predicted time to drain.
-            DeadlineUnreachable: the deadline would pass before a worker was free.
-            Shed: the supervisor went down while this waited.
+            DeadlineUnreachable: the deadline would pass before the work could be done.
+            Shed: the supervisor went down while this waited, or something more urgent took its
+                place.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         slot = Slot(self)
         if not len(self._queue) and self._limiter.available_tokens > 0:
             self._limiter.acquire_on_behalf_of_nowait(slot)
         else:
-            await self._wait_in_line(slot)
+            await self._wait_in_line(slot, priority, key)
         slot._started = trio.current_time()
         return slot
+
+    async def __aenter__(self) -> Slot:
+        await trio.lowlevel.checkpoint()
+        slot = await self.acquire()
+        self._entries.push(slot)
+        return slot
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave(self._entries.pop())
 
     async def call(self, work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
         """Run ``await work(*args)`` inside the compartment; raises what `acquire` and it raise."""
         with await self.acquire():
             return await work(*args)
 
-    async def _wait_in_line(self, slot: Slot) -> None:
+    async def _wait_in_line(self, slot: Slot, priority: int | None, key: Hashable) -> None:
         now = trio.current_time()
-        wait = self.predicted_wait()
+        wait = self.predicted_wait(priority=priority, key=key)
         try:
             if not self._is_supervised:
                 raise Shed(
                     f"the supervisor of {self.name} is down",
                     retry_after=max(0.0, self._restart_at - now),
                 )
-            if len(self._queue) >= self._queue.places:
+            if not self._queue.has_room(priority=priority, key=key):
                 raise BulkheadFull(f"{self.name} is full", retry_after=wait)
-            if now + wait > trio.current_effective_deadline():
+            # Held against those who must wait only. Were the time that work takes held against
+            # whoever finds a worker free, one slow spell would keep everybody out, and nothing
+            # would show that it is over.
+            needed = wait + (self._drain_rate.mean_service or 0.0)
+            if now + needed > trio.current_effective_deadline():
                 raise DeadlineUnreachable(
                     f"the predicted wait in {self.name} is longer than the deadline allows",
                     retry_after=wait,
                 )
             self._changes.unpark()  # the supervisor runs once this waits
-            await self._queue.put(slot)
+            await self._queue.put(slot, priority=priority, key=key, retry_after=wait)
         except (BulkheadFull, DeadlineUnreachable, Shed):
             self._refused += 1
             raise
@@ -168,14 +206,15 @@ class Compartment:
         if len(self._queue):
             self._changes.unpark()
 
-    def predicted_wait(self) -> float:
+    def predicted_wait(self, *, priority: int | None = None, key: Hashable = None) -> float:
         """Seconds that somebody who arrived now would wait for a worker."""
         waiting = len(self._queue)
         if not waiting and self._limiter.available_tokens > 0:
             return 0.0
         now = trio.current_time()
+        ahead = self._queue.ahead(priority=priority, key=key) if waiting else 0
         return self._drain_rate.wait_for(
-            waiting + 1,
+            ahead + 1,
             workers=int(self._limiter.total_tokens),
             saturated_since=self._queue.nonempty_since if waiting else now,
             now=now,
@@ -227,8 +266,7 @@ class Compartment:
         Raises:
             ValueError: ``workers`` is below 1.
         """
-        if workers < 1:
-            raise ValueError(f"workers must be 1 or more, not {workers}")
+        check_whole("workers", workers, minimum=1)
         self._limiter.total_tokens = workers
         self._changes.unpark()
 
