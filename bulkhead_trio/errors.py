@@ -14,6 +14,7 @@ Three kinds:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -70,6 +71,10 @@ class Shed(Rejected):
     code = "shed"
 
 
+class Throttled(Shed):
+    """Not even sent: what it would ask has been refusing too much to be asked by everybody."""
+
+
 class CircuitOpen(Rejected):
     """The breaker is open; ``retry_after`` is what is left of its cooldown."""
 
@@ -117,6 +122,52 @@ class StateUnavailable(Unavailable):
     code = "state_unavailable"
 
 
+class WorkerCrashed(Unavailable):
+    """A worker process ended while it ran a call; the call is lost, and nothing else is.
+
+    Attributes:
+        exit_code: what it exited with; ``None`` where a signal ended it.
+        signal: the signal that ended it, such as ``"SIGSEGV"``; ``None`` where it exited.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None, signal: str | None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.signal = signal
+
+
+class RemoteError(Unavailable):
+    """What a function in a worker process raised or returned, where it cannot be carried over.
+
+    Attributes:
+        type_name: the type of what it raised, with its module.
+        text: its message.
+    """
+
+    def __init__(self, message: str, *, type_name: str, text: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.text = text
+
+
+class ContainerFailed(Unavailable):
+    """A container ended with an error, or could not be started.
+
+    Attributes:
+        exit_code: the command's exit code; 125 to 127 where the engine could not start it.
+        log: the end of what it wrote to stderr, and to stdout where stderr was empty.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None, log: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.log = log
+
+
+class EngineMissing(Unavailable):
+    """No container engine is installed here, or none of them answers."""
+
+
 # --- the caller's mistakes -----------------------------------------------------------------------
 
 
@@ -124,6 +175,38 @@ class CallerError(BulkheadTrioError):
     """The request cannot be served as it is; sending it again unchanged will not help."""
 
     code = "bad_request"
+
+
+class InvalidBody(CallerError):
+    """A body is not what it should be.
+
+    Attributes:
+        errors: what is wrong with which member, each ``{"path": "$.amount", "message": "..."}``.
+    """
+
+    code = "invalid_body"
+
+    def __init__(self, message: str, *, errors: Sequence[dict[str, str]]) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
+
+
+class UnsupportedMediaType(CallerError):
+    """A body has a media type that is not understood here."""
+
+    code = "unsupported_media_type"
+
+
+class NotFound(CallerError):
+    """What was asked for does not exist."""
+
+    code = "not_found"
+
+
+class Conflict(CallerError):
+    """It contradicts what is there already."""
+
+    code = "conflict"
 
 
 class InvalidHeader(CallerError):
