@@ -97,16 +97,17 @@ class Permit:
     """The right to run one call in a bulkhead.
 
     From `Bulkhead.acquire` it is still to be had: ``async with`` (or ``await``) waits for it. From
-    `Bulkhead.acquire_nowait` it is held already: leave a ``with`` block, or `release` it.
+    `Bulkhead.acquire_nowait` it is held already: leave a ``with`` block, or `release` it. One that
+    was given back can be waited for again.
     """
 
-    __slots__ = ("_bulkhead", "_is_held", "_since", "_timeout")
+    __slots__ = ("_bulkhead", "_is_taken", "_since", "_timeout")
 
     def __init__(self, bulkhead: Bulkhead, timeout: float | None) -> None:
         self._bulkhead = bulkhead
         self._timeout = timeout
-        self._since = 0.0
-        self._is_held = False
+        self._is_taken = False  # held, or waited for by a task
+        self._since: float | None = None  # since when it is held
 
     def release(self) -> None:
         """Give the permit back.
@@ -117,25 +118,32 @@ class Permit:
         self._give_back(None)
 
     def _give_back(self, error: BaseException | None) -> None:
-        if not self._is_held:
+        since = self._since
+        if since is None:
             raise RuntimeError(f"this permit of {self._bulkhead.name} is not held")
-        self._is_held = False
-        self._bulkhead._leave(self._since, error)
+        now = trio.current_time()  # outside Trio this raises, and the permit is still held
+        self._since = None
+        self._is_taken = False
+        self._bulkhead._leave(since, now, error)
 
-    async def _acquire(self) -> Permit:
-        if self._is_held:
-            raise RuntimeError(f"this permit of {self._bulkhead.name} is held already")
-        await trio.lowlevel.checkpoint()
-        since = self._bulkhead._try_enter()
-        self._since = await self._bulkhead._wait(self._timeout) if since is None else since
-        self._is_held = True
+    async def __aenter__(self) -> Permit:
+        if self._is_taken:
+            raise RuntimeError(
+                f"this permit of {self._bulkhead.name} is held or waited for already;"
+                " each task needs one of its own"
+            )
+        self._is_taken = True
+        try:
+            await trio.lowlevel.checkpoint()
+            since = self._bulkhead._try_enter()
+            self._since = await self._bulkhead._wait(self._timeout) if since is None else since
+        except BaseException:
+            self._is_taken = False
+            raise
         return self
 
     def __await__(self) -> Generator[object, None, Permit]:
-        return self._acquire().__await__()
-
-    async def __aenter__(self) -> Permit:
-        return await self._acquire()
+        return self.__aenter__().__await__()
 
     async def __aexit__(
         self,
@@ -143,11 +151,11 @@ class Permit:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_held:
+        if self._since is not None:
             self._give_back(exc)
 
     def __enter__(self) -> Permit:
-        if not self._is_held:
+        if self._since is None:
             raise RuntimeError("this permit is still to be waited for: use `async with`")
         return self
 
@@ -157,7 +165,7 @@ class Permit:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._is_held:
+        if self._since is not None:
             self._give_back(exc)
 
 
@@ -188,7 +196,7 @@ class Bulkhead(Policy):
         listeners: Iterable[Callable[[BulkheadEvent], None]] = (),
     ) -> None:
         check_whole("max_concurrent", max_concurrent, minimum=1)
-        _check_wait("max_wait", max_wait)
+        check_wait("max_wait", max_wait)
         if max_queued is None:
             max_queued = MOST_WAITING_UNLESS_SAID
         check_whole("max_queued", max_queued, minimum=0)
@@ -198,12 +206,13 @@ class Bulkhead(Policy):
         self._max_queued = max_queued
         self._listeners = tuple(listeners)
         self._line = trio.lowlevel.ParkingLot()
-        self._line_since = 0.0
+        self._saturated_since = 0.0  # means something while no permit is free
         self._entries = Entries[float]()
         self._drain_rate = DrainRate()
         self._active = 0
         self._completed = 0
         self._refused = 0
+        self._when_at_rest: Callable[[Bulkhead, float], None] | None = None
 
     # --- in and out ------------------------------------------------------------------------------
 
@@ -220,7 +229,7 @@ class Bulkhead(Policy):
             ValueError: ``timeout`` is negative or not a number.
         """
         if timeout is not None:
-            _check_wait("timeout", timeout)
+            check_wait("timeout", timeout)
         return Permit(self, timeout)
 
     def acquire_nowait(self) -> Permit:
@@ -234,7 +243,7 @@ class Bulkhead(Policy):
             self._refuse_full()
         permit = Permit(self, None)
         permit._since = since
-        permit._is_held = True
+        permit._is_taken = True
         return permit
 
     async def call(self, work: Callable[[*Args], Awaitable[T]], *args: *Args) -> T:
@@ -246,9 +255,9 @@ class Bulkhead(Policy):
         try:
             result = await work(*args)
         except BaseException as error:
-            self._leave(since, error)
+            self._leave(since, trio.current_time(), error)
             raise
-        self._leave(since, None)
+        self._leave(since, trio.current_time(), None)
         return result
 
     async def __aenter__(self) -> None:
@@ -262,7 +271,7 @@ class Bulkhead(Policy):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave(self._entries.pop(), exc)
+        self._leave(self._entries.pop(), trio.current_time(), exc)
 
     # --- from outside ----------------------------------------------------------------------------
 
@@ -270,6 +279,11 @@ class Bulkhead(Policy):
     def max_concurrent(self) -> int:
         """How many calls may run at once."""
         return self._max_concurrent
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody runs in it, and so nobody waits."""
+        return not self._active
 
     def resize(self, max_concurrent: int) -> None:
         """Change the number of permits.
@@ -281,25 +295,28 @@ class Bulkhead(Policy):
             ValueError: ``max_concurrent`` is below 1.
         """
         check_whole("max_concurrent", max_concurrent, minimum=1)
-        before, self._max_concurrent = self._max_concurrent, max_concurrent
+        before = self._max_concurrent
+        if max_concurrent == before:
+            return
+        now = trio.current_time()
+        self._max_concurrent = max_concurrent
+        self._saturated_since = now
         while self._line and self._active < max_concurrent:
             self._active += 1
             self._line.unpark()
-        if self._listeners and before != max_concurrent:
-            now = trio.current_time()
+        if self._listeners:
             tell(self._listeners, BulkheadResized(self.name, before, max_concurrent, now))
 
     def predicted_wait(self) -> float:
         """Seconds that somebody who asked now would wait for a permit; 0 while one is free."""
-        if self._active < self._max_concurrent:
+        above = self._active - self._max_concurrent  # more than 0 only after a resize
+        if above < 0:
             return 0.0
-        now = trio.current_time()
-        waiting = len(self._line)
         return self._drain_rate.wait_for(
-            waiting + 1,
+            above + len(self._line) + 1,
             workers=self._max_concurrent,
-            saturated_since=self._line_since if waiting else now,
-            now=now,
+            saturated_since=self._saturated_since,
+            now=trio.current_time(),
         )
 
     def statistics(self) -> BulkheadStatistics:
@@ -322,23 +339,23 @@ class Bulkhead(Policy):
 
         While somebody waits none is ever free: it was handed over when it came back.
         """
-        if self._active >= self._max_concurrent:
+        active = self._active
+        if active >= self._max_concurrent:
             return None
-        self._active += 1
-        now = trio.current_time()
+        now = trio.current_time()  # outside Trio this raises, and nothing is taken
+        self._active = active = active + 1
+        if active == self._max_concurrent:
+            self._saturated_since = now
         if self._listeners:
             tell(self._listeners, BulkheadEntered(self.name, 0.0, now))
         return now
 
     async def _wait(self, timeout: float | None) -> float:
         longest = self.max_wait if timeout is None else timeout
-        waiting = len(self._line)
-        if longest == 0 or waiting >= self._max_queued:
+        if longest == 0 or len(self._line) >= self._max_queued:
             self._refuse_full()
         asked = trio.current_time()
         self._refuse_unreachable(asked)
-        if not waiting:
-            self._line_since = asked
         is_handed_over = False
         with trio.CancelScope(deadline=asked + longest):
             await self._line.park()
@@ -351,14 +368,15 @@ class Bulkhead(Policy):
             tell(self._listeners, BulkheadEntered(self.name, now - asked, now))
         return now
 
-    def _leave(self, since: float, error: BaseException | None) -> None:
-        now = trio.current_time()
+    def _leave(self, since: float, now: float, error: BaseException | None) -> None:
         self._drain_rate = self._drain_rate.departed(now - since, now)
         self._completed += 1
         if self._line and self._active <= self._max_concurrent:
             self._line.unpark()  # the permit changes hands; as many are out as before
         else:
             self._active -= 1
+            if not self._active and self._when_at_rest is not None:
+                self._when_at_rest(self, now)
         if self._listeners:
             tell(self._listeners, BulkheadLeft(self.name, now - since, error, now))
 
@@ -388,7 +406,7 @@ class Bulkhead(Policy):
         raise refusal
 
 
-def _check_wait(name: str, seconds: float) -> None:
+def check_wait(name: str, seconds: float) -> None:
     """Refuse a longest wait that is negative or not a number; infinite is a wait without limit."""
     if not seconds >= 0:
         raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")
