@@ -6,7 +6,7 @@ from bulkhead_trio.tiers.tier import (
     RequestEnded,
     Tier,
     TierStatistics,
-    is_database_failure,
+    says_nothing_of_the_database,
 )
 
 __all__ = [
@@ -15,5 +15,5 @@ __all__ = [
     "Tier",
     "TierSnapshots",
     "TierStatistics",
-    "is_database_failure",
+    "says_nothing_of_the_database",
 ]

@@ -54,13 +54,14 @@ in a hurry), which says nothing of the database. When a database hangs, the firs
 waited for nothing, and count."""
 
 
-def is_database_failure(error: BaseException) -> bool:
-    """What a tier's breaker counts: the database away, cut off, or given its time and too slow.
+def says_nothing_of_the_database(error: BaseException) -> bool:
+    """What a tier's breaker ignores: all but the database away, cut off, or too slow in its time.
 
-    Never a wait in our own line, and never a deadline that a caller made short: were those counted,
-    a full tier or five impatient requests would close it to everybody.
+    A wait in our own line, or a deadline that a caller made short, is neither a failure (a full
+    tier or five impatient requests would close it to everybody) nor a sign that the database is
+    well.
     """
-    return isinstance(error, DatabaseUnavailable | DatabaseTooSlow)
+    return not isinstance(error, DatabaseUnavailable | DatabaseTooSlow)
 
 
 @attrs.frozen
@@ -88,7 +89,7 @@ class Tier(Generic[C]):
         timeout: the server's own limit for one request, in seconds.
         limiter: ``None`` for a tier without a rate limit.
         compartment: bounds what runs and what waits.
-        breaker: should count what `is_database_failure` says.
+        breaker: should ignore what `says_nothing_of_the_database` says.
         pool: the tier's own connections.
         listeners: told of every request that ends; what it raises is logged.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import pytest
 import trio
 import trio.testing
@@ -11,7 +13,7 @@ from bulkhead_trio.errors import DatabaseTooSlow, DeadlineExceeded
 from bulkhead_trio.policies.breaker import CircuitBreaker
 from bulkhead_trio.policies.compartment import Compartment, Slot
 from bulkhead_trio.testing import ScriptedConnection, ScriptedDatabase
-from bulkhead_trio.tiers import RequestEnded, Tier, is_database_failure
+from bulkhead_trio.tiers import RequestEnded, Tier, says_nothing_of_the_database
 
 
 class SlowDoor(Compartment):
@@ -22,8 +24,8 @@ class SlowDoor(Compartment):
         self._clock = clock
         self._seconds = seconds
 
-    async def acquire(self) -> Slot:
-        slot = await super().acquire()
+    async def acquire(self, *, priority: int | None = None, key: Hashable = None) -> Slot:
+        slot = await super().acquire(priority=priority, key=key)
         self._clock.jump(self._seconds)
         return slot
 
@@ -34,7 +36,7 @@ def make(compartment: Compartment, database: ScriptedDatabase) -> Tier[ScriptedC
         timeout=10.0,
         limiter=None,
         compartment=compartment,
-        breaker=CircuitBreaker("test", is_failure=is_database_failure),
+        breaker=CircuitBreaker("test", ignore=says_nothing_of_the_database),
         pool=Pool("test", database.connect, max_size=1),
     )
 
