@@ -1,6 +1,17 @@
-"""PostgreSQL on Trio: connection, pool, embedded server, migrations."""
+"""PostgreSQL on Trio: connection, pools, embedded server, migrations."""
 
 from bulkhead_trio.database.connection import Connection, open_connection
 from bulkhead_trio.database.pool import Pool, PooledConnection, PoolStatistics
+from bulkhead_trio.database.registry import PoolRegistry, PoolSettings, UnknownPool, create_pool
 
-__all__ = ["Connection", "Pool", "PoolStatistics", "PooledConnection", "open_connection"]
+__all__ = [
+    "Connection",
+    "Pool",
+    "PoolRegistry",
+    "PoolSettings",
+    "PoolStatistics",
+    "PooledConnection",
+    "UnknownPool",
+    "create_pool",
+    "open_connection",
+]
