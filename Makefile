@@ -4,10 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-DETERMINISTIC := tests/policies tests/tiers tests/api tests/observe tests/testing tests/config \
-	tests/bench tests/database/test_pool.py tests/database/test_migration_rules.py
+DETERMINISTIC := tests/policies tests/tiers tests/orders tests/api tests/observe tests/testing \
+	tests/config tests/examples tests/bench tests/test_exports.py tests/test_rules_purity.py \
+	tests/database/test_pool.py tests/database/test_migration_rules.py
 
-.PHONY: help serve test quick check format bench soak clean
+.PHONY: help serve test quick check format bench overhead mutation soak clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +50,12 @@ format: $(VENV)/.dev ## rewrite the code in the one format
 
 bench: $(VENV)/.bench ## the isolation benchmark: a table, JSON and pictures in bench/results/
 	@$(BIN)/python -m bench.isolation
+
+overhead: $(VENV)/.bench ## what each policy costs, beside its peers: a table and JSON in bench/results/
+	@$(BIN)/python -m bench.overhead
+
+mutation: $(VENV)/.dev ## flip every comparison in the rules, and see that a test fails
+	@$(BIN)/python -m bench.mutation
 
 soak: $(VENV)/.bench ## flat memory over 100,000 requests; nothing left after 10,000 of which a third are cancelled
 	@$(BIN)/python -m bench.soak memory

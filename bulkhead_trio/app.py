@@ -6,22 +6,16 @@ takes them down in the opposite order.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import resource
-import secrets
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
 import structlog
 import trio
-from psycopg.conninfo import conninfo_to_dict
 
 from bulkhead_trio.api.admin import AdminGuard
 from bulkhead_trio.api.data import DataResource
@@ -31,20 +25,24 @@ from bulkhead_trio.api.edge import Edge, RequestLimits, unreadable_request
 from bulkhead_trio.api.health import HealthResource
 from bulkhead_trio.api.messages import Listener
 from bulkhead_trio.api.metrics import MetricsResource
+from bulkhead_trio.api.orders import OrdersResource
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.config import Settings, TierSettings
-from bulkhead_trio.database import Connection, Pool, open_connection
+from bulkhead_trio.config.secret_files import kept_secret
+from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool, open_connection
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.database.migrate import migrate, seed
+from bulkhead_trio.database.orders import PostgresOrderStore
 from bulkhead_trio.http.hypercorn_front import HypercornFront
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.observe.logs import configure_logging
 from bulkhead_trio.observe.metrics import Metrics
+from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
 from bulkhead_trio.policies.breaker import BreakerTransition, CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment, SupervisorCrashed
 from bulkhead_trio.policies.rate import FixedWindow, RateLimiter
-from bulkhead_trio.tenancy import TierResolver
-from bulkhead_trio.tiers import Tier, TierSnapshots, is_database_failure
+from bulkhead_trio.tenancy import ApiKeyGuard, TierResolver
+from bulkhead_trio.tiers import Tier, TierSnapshots, says_nothing_of_the_database
 
 Announce: TypeAlias = Callable[[str], None]
 
@@ -54,14 +52,16 @@ REFUSALS = (
     "rate_limited", "bulkhead_full", "circuit_open", "deadline_unreachable", "shed",
 )  # fmt: skip
 
-STATEMENT_TIMEOUT_MARGIN = 1.0
-"""Seconds by which PostgreSQL's own limit is behind a tier's: it is the second line."""
-
 CONNECT_SECONDS = 5
 MIGRATION_SECONDS = 600.0
 """The longest that migrating at start may take: a large table takes minutes."""
 
 OPERATIONS_CONNECTIONS = 2
+
+ORDERS_FAILURE_THRESHOLD = 5
+ORDERS_COOLDOWN_SECONDS = 15.0
+"""The orders' breaker is as those of the default tiers."""
+
 OWN_FILES = 100
 """File descriptors for listeners, logs, locks, cancel requests and connections turned away."""
 
@@ -217,11 +217,11 @@ async def open_application(settings: Settings, *, announce: Announce) -> AsyncIt
         psycopg.Error: the database cannot be reached or migrated.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    admin_key = _kept_secret(
+    admin_key = kept_secret(
         settings.admin_api_key, settings.data_dir / "admin.key", "The admin key", announce
     )
     # Nothing is encrypted or peppered with it yet; it is made now so that it never changes later.
-    _kept_secret(settings.secret_key, settings.data_dir / "secret.key", "The secret key", announce)
+    kept_secret(settings.secret_key, settings.data_dir / "secret.key", "The secret key", announce)
     for variable in settings.short_secrets:
         _log.warning("secret_is_short", variable=variable)
     if settings.redis_url is not None:
@@ -235,9 +235,12 @@ async def open_application(settings: Settings, *, announce: Announce) -> AsyncIt
                 tier = _make_tier(tier_settings, conninfo, metrics)
                 tiers[tier.name] = tier
                 await nursery.start(tier.run)
-            operations = _make_pool("ops", conninfo, OPERATIONS_CONNECTIONS, CONNECT_SECONDS)
+            operations = create_pool(
+                "ops", PoolSettings(conninfo, OPERATIONS_CONNECTIONS, CONNECT_SECONDS)
+            )
             await nursery.start(operations.run)
-            yield _compose(settings, tiers, metrics, operations, admin_key)
+            desk = await _open_order_desk(settings, conninfo, nursery)
+            yield _compose(settings, tiers, metrics, operations, desk, admin_key)
             nursery.cancel_scope.cancel()
 
 
@@ -246,6 +249,7 @@ def _compose(
     tiers: Mapping[str, Tier[Connection]],
     metrics: Metrics,
     operations: Pool[Connection],
+    desk: OrderDesk,
     admin_key: str,
 ) -> Application:
     async def database_answers() -> None:
@@ -262,6 +266,7 @@ def _compose(
             TierResolver(names, trust_header=settings.trust_tier_header),
             allow_force_error=settings.force_error_enabled,
         ),
+        OrdersResource(desk, ApiKeyGuard(is_required=settings.is_production)),
         MetricsResource(tiers, metrics, guard),
         DescriptionResource(version=version("bulkhead-trio"), tiers=names, guard=guard),
     )
@@ -293,12 +298,39 @@ def _make_tier(settings: TierSettings, conninfo: str, metrics: Metrics) -> Tier[
             settings.name,
             window=Consecutive(settings.failure_threshold),
             wait_in_open=settings.cooldown,
-            is_failure=is_database_failure,
+            ignore=says_nothing_of_the_database,
             listeners=(_log_transition,),
         ),
-        pool=_make_pool(settings.name, conninfo, settings.connections, settings.timeout),
+        pool=create_pool(
+            settings.name, PoolSettings(conninfo, settings.connections, settings.timeout)
+        ),
         listeners=(lambda ended: metrics.observe(ended.tier, ended.outcome, ended.seconds),),
     )
+
+
+async def _open_order_desk(settings: Settings, conninfo: str, nursery: trio.Nursery) -> OrderDesk:
+    limits = OrderLimits(
+        workers=settings.orders_workers,
+        queue=settings.orders_queue,
+        backlog=settings.orders_backlog,
+        rate=settings.orders_rate,
+        burst=settings.orders_burst,
+        intake=settings.orders_connections,
+    )
+    pool = create_pool(
+        "orders", PoolSettings(conninfo, settings.orders_connections, limits.query_timeout)
+    )
+    breaker = CircuitBreaker(
+        "orders",
+        window=Consecutive(ORDERS_FAILURE_THRESHOLD),
+        wait_in_open=ORDERS_COOLDOWN_SECONDS,
+        record=is_failure_of_the_store,
+        listeners=(_log_transition,),
+    )
+    desk = OrderDesk(PostgresOrderStore(pool), limits=limits, breaker=breaker)
+    await nursery.start(pool.run)
+    await nursery.start(desk.run)
+    return desk
 
 
 def _log_crash(crash: SupervisorCrashed) -> None:
@@ -353,46 +385,3 @@ async def _prepare_database(conninfo: str, settings: Settings, announce: Announc
                 rows = await seed(connection, [tier.name for tier in settings.tiers])
                 if rows:
                     announce(f"Seeded {rows} demonstration rows.")
-
-
-def _make_pool(name: str, conninfo: str, size: int, timeout: float) -> Pool[Connection]:
-    milliseconds = int((timeout + STATEMENT_TIMEOUT_MARGIN) * 1000)
-
-    given = conninfo_to_dict(conninfo).get("options") or ""
-    options = f"{given} -c statement_timeout={milliseconds} -c TimeZone=UTC"
-
-    async def connect() -> Connection:
-        return await Connection.connect(
-            conninfo,
-            autocommit=True,
-            application_name=f"bulkhead-trio/{name}",
-            connect_timeout=CONNECT_SECONDS,
-            options=options.strip(),
-        )
-
-    return Pool(name, connect, max_size=size)
-
-
-# --- secrets -------------------------------------------------------------------------------------
-
-
-def _kept_secret(configured: str | None, path: Path, what: str, announce: Announce) -> str:
-    """The configured secret, or the one kept in ``path``, made there at first start (0600)."""
-    if configured is not None:
-        return configured
-    if not path.exists():
-        _keep_secret(path, secrets.token_urlsafe(32))
-        announce(f"{what} is in {path}")
-    return path.read_text().strip()
-
-
-def _keep_secret(path: Path, secret: str) -> None:
-    """Write ``secret`` to ``path`` whole or not at all; whoever came first has decided."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secret + "\n")
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)

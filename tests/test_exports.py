@@ -9,10 +9,31 @@ import sys
 import bulkhead_trio
 
 PUBLIC = {
-    "BreakerState", "BreakerStatistics", "BreakerTransition", "BulkheadFull", "BulkheadTrioError",
-    "CircuitBreaker", "CircuitOpen", "Compartment", "CompartmentStatistics", "Consecutive",
-    "DeadlineExceeded", "DeadlineUnreachable", "Decision", "FixedWindow", "RateLimited",
-    "RateLimiter", "RateLimiterStatistics", "Rejected", "Shed", "SupervisorCrashed",
+    "AdaptiveBulkhead", "AdaptiveBulkheadStatistics", "AIMD", "BoundedQueue",
+    "BreakerCallEnded", "BreakerOutcome", "BreakerRefused", "BreakerState", "BreakerStatistics",
+    "BreakerTransition", "Bulkhead", "BulkheadEntered", "BulkheadFull", "BulkheadLeft",
+    "BulkheadRefused", "BulkheadRegistry", "BulkheadResized", "BulkheadSettings",
+    "BulkheadStatistics", "BulkheadTrioError", "check_reachable", "CircuitBreaker",
+    "CircuitOpen", "CommandResult", "Compartment", "CompartmentStatistics", "Consecutive",
+    "ContainerBulkhead", "ContainerBulkheadStatistics", "ContainerEnded", "ContainerFailed",
+    "ContainerResult", "ContainerStarted", "CountWindow", "current_request", "Deadline",
+    "deadline", "DeadlineExceeded", "DeadlineUnreachable", "Decision", "EngineMissing",
+    "FairQueue", "Fallback", "FallbackStatistics", "FellBack", "FixedWindow",
+    "FlightHandedOver", "FlightLanded", "GaveUp", "Gradient2", "Hedge", "HedgeEnded",
+    "HedgeStarted", "HedgeStatistics", "is_overload", "is_worth_retrying", "JobFailed",
+    "JobShed", "KeyedRateLimiter", "KeyedRateLimiterStatistics", "KeyedSingleFlight",
+    "KeyPolicy", "KeyStatistics", "Kind", "LeakyBucket", "LimitRule", "LimitSample",
+    "open_worker_pool", "Pipeline", "PipelineOrderError", "PipelineStatistics", "Policy",
+    "Priority", "PriorityQueue", "ProcessBulkhead", "ProcessBulkheadStatistics",
+    "QueueStatistics", "QueueTimeout", "RateLimited", "RateLimiter", "RateLimiterStatistics",
+    "RateLimitRefused", "Rejected", "remaining", "RemoteError", "request_context",
+    "RequestContext", "Reservation", "Retry", "RetryBudget", "RetryBudgetStatistics",
+    "Retrying", "RetryStatistics", "Rule", "Shed", "SingleFlight", "SingleFlightStatistics",
+    "SlidingLog", "SlidingWindow", "SupervisorCrashed", "ThreadAbandoned", "ThreadBulkhead",
+    "ThreadBulkheadStatistics", "Throttle", "Throttled", "ThrottleRefused",
+    "ThrottleStatistics", "TimedOut", "Timeout", "TimeoutStatistics", "TimeWindow",
+    "TokenBucket", "Unavailable", "UtilisationTarget", "Vegas", "WaitingLine", "WorkerCrashed",
+    "WorkerEnded", "WorkerPool", "WorkerPoolStatistics", "WorkerStarted",
 }  # fmt: skip
 
 

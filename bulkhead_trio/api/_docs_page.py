@@ -89,6 +89,7 @@ class Operation:
     description: str
     key: Member | None
     parameters: tuple[Member, ...]
+    bodies: tuple[Body, ...]
     samples: tuple[tuple[str, str], ...]
     answers: tuple[Answer, ...]
 
@@ -210,6 +211,12 @@ class _Reader:
             parameters=tuple(
                 self._parameter(self._resolved(parameter))
                 for parameter in operation.get("parameters", ())
+            ),
+            bodies=tuple(
+                self._body(media_type, content)
+                for media_type, content in operation.get("requestBody", {})
+                .get("content", {})
+                .items()
             ),
             samples=tuple(
                 (sample["label"], sample["source"]) for sample in operation["x-codeSamples"]

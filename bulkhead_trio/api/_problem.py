@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from bulkhead_trio.api.messages import Response
-from bulkhead_trio.errors import BulkheadTrioError
+from bulkhead_trio.errors import BulkheadTrioError, InvalidBody
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -43,6 +43,7 @@ KINDS: dict[str, Kind] = {
     "admin_key_invalid": Kind(403, "Admin key invalid"),
     "not_found": Kind(404, "Not found"),
     "method_not_allowed": Kind(405, "Method not allowed"),
+    "conflict": Kind(409, "Conflict"),
     "request_timeout": Kind(408, "Request timeout"),
     "body_too_large": Kind(413, "Body too large"),
     "uri_too_long": Kind(414, "URI too long"),
@@ -144,7 +145,13 @@ def problem(
 
 def problem_of(error: BulkheadTrioError, *, instance: str) -> Response:
     """The answer for one of our errors."""
-    return problem(error.code, error.message, instance=instance, retry_after=error.retry_after)
+    return problem(
+        error.code,
+        error.message,
+        instance=instance,
+        retry_after=error.retry_after,
+        errors=error.errors if isinstance(error, InvalidBody) else None,
+    )
 
 
 def problem_of_status(

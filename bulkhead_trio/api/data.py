@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
-import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from bulkhead_trio.api._problem import problem_of
+from bulkhead_trio.api._wire import rate_limit_headers, wire_time
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route, answer
 from bulkhead_trio.database.tenant_data import Queryable, TenantRow, fetch_rows
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable, RateLimited
-from bulkhead_trio.policies.rate import Decision
 from bulkhead_trio.tenancy import TierResolver
 from bulkhead_trio.tiers import Tier
 
@@ -98,30 +96,9 @@ class DataResource:
 
 
 def _wire_row(row: TenantRow) -> dict[str, Any]:
-    created = row.created_at.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
     return {
         "id": row.id,
         "tier": row.tier,
         "payload": row.payload,
-        "created_at": created.replace("+00:00", "Z"),
+        "created_at": wire_time(row.created_at),
     }
-
-
-def rate_limit_headers(
-    policy: str, decision: Decision, *, wall_clock: float
-) -> tuple[tuple[str, str], ...]:
-    """What a caller is told about its quota, in the old and in the draft's form.
-
-    Args:
-        policy: the quota's name.
-        decision: what it said to this request.
-        wall_clock: Unix time now; the old form speaks of a date, so here alone it is read.
-    """
-    reset_after = math.ceil(decision.reset_after)
-    return (
-        ("X-RateLimit-Limit", str(decision.limit)),
-        ("X-RateLimit-Remaining", str(decision.remaining)),
-        ("X-RateLimit-Reset", str(math.ceil(wall_clock + decision.reset_after))),
-        ("RateLimit-Policy", f'"{policy}";q={decision.limit};w={math.ceil(decision.window)}'),
-        ("RateLimit", f'"{policy}";r={decision.remaining};t={reset_after}'),
-    )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
 import attrs
 import msgspec
 
-from bulkhead_trio.errors import CallerError, InvalidHeader
+from bulkhead_trio.errors import CallerError, InvalidBody, InvalidHeader, UnsupportedMediaType
 
 Listener = Literal["public", "admin"]
 
 MAX_QUERY_FIELDS = 100
 """More parameters than any of our resources has; bounds what parsing may cost."""
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+T = TypeVar("T")
 
 _POSITIVE_DECIMAL = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?")
 
@@ -49,6 +53,8 @@ class Request:
         headers: all of them.
         listener: which of the server's listeners it came in by.
         target: the path as it was sent, escapes included.
+        body: all of it.
+        path_values: what stands in the path where its route has names in braces.
         notes: what handlers want in the request's log line.
     """
 
@@ -58,11 +64,15 @@ class Request:
     headers: Headers
     listener: Listener = "public"
     target: str = ""
+    body: bytes = attrs.field(default=b"", repr=False)
+    path_values: Mapping[str, str] = attrs.field(factory=dict)
     notes: dict[str, str] = attrs.field(factory=dict, eq=False)
 
     @classmethod
-    def from_scope(cls, scope: Mapping[str, Any]) -> Self:
-        """From an ASGI ``http`` scope."""
+    def from_scope(
+        cls, scope: Mapping[str, Any], *, body: bytes = b"", path_values: Mapping[str, str]
+    ) -> Self:
+        """From an ASGI ``http`` scope, and what was read and matched by it."""
         return cls(
             method=scope["method"],
             path=scope["path"],
@@ -70,8 +80,28 @@ class Request:
             headers=Headers(scope["headers"]),
             listener=scope.get("bulkhead_trio.listener", "public"),
             target=scope["raw_path"].decode("ascii", errors="replace"),
+            body=body,
+            path_values=path_values,
             notes=scope.get("bulkhead_trio.notes", {}),
         )
+
+    def json(self, decoder: msgspec.json.Decoder[T]) -> T:
+        """The body, decoded and checked.
+
+        Raises:
+            UnsupportedMediaType: it says that it is something other than JSON.
+            InvalidBody: it is not JSON, or not of the form that ``decoder`` wants.
+        """
+        media_type = (self.headers.get("content-type") or "application/json").partition(";")[0]
+        if media_type.strip().lower() != "application/json":
+            raise UnsupportedMediaType("Send the body as application/json.")
+        try:
+            return decoder.decode(self.body)
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `")
+            raise invalid_body(path.rstrip("`") or "$", message) from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise invalid_body("$", "is not JSON in UTF-8") from None
 
     def parameters(self) -> dict[str, str]:
         """The query's fields.
@@ -107,6 +137,13 @@ class Request:
         return float(text)
 
 
+def invalid_body(path: str, message: str) -> InvalidBody:
+    """What to raise for a body that is wrong at ``path``, such as ``$.amount``."""
+    return InvalidBody(
+        "The body is not what it should be.", errors=[{"path": path, "message": message}]
+    )
+
+
 @attrs.frozen
 class Response:
     """One answer.
@@ -126,7 +163,7 @@ class Response:
     @classmethod
     def json(cls, value: Any, *, status: int = 200) -> Self:
         """Encode ``value``."""
-        return cls(status=status, body=msgspec.json.encode(value))
+        return cls(status=status, body=_ENCODER.encode(value))
 
     def with_headers(self, more: Iterable[tuple[str, str]]) -> Self:
         """The same answer with more headers."""

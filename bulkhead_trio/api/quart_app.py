@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
 
 import quart
 import structlog
@@ -12,6 +13,9 @@ from werkzeug.exceptions import HTTPException
 from bulkhead_trio.api._problem import problem, problem_of_status
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Resource, Route, answer
+
+_BRACES = str.maketrans("{}", "<>")
+"""Our routes' names in Quart's writing."""
 
 _log = structlog.get_logger("bulkhead_trio.api")
 
@@ -31,7 +35,7 @@ def create_quart_app(resources: Iterable[Resource], *, max_body_bytes: int) -> Q
         blueprint = quart.Blueprint(resource.name, __name__)
         for route in resource.routes():
             blueprint.add_url_rule(
-                route.path,
+                route.path.translate(_BRACES),
                 endpoint=f"{route.method}_{route.path}".replace(".", "_"),
                 view_func=_view(route),
                 methods=[route.method],
@@ -42,11 +46,18 @@ def create_quart_app(resources: Iterable[Resource], *, max_body_bytes: int) -> Q
     return app
 
 
-def _view(route: Route) -> Callable[[], Awaitable[quart.Response]]:
-    async def view() -> quart.Response:
-        request = Request.from_scope(quart.request.scope)
-        if request.listener == "admin" and not route.is_admin:
-            return _quart_response(problem_of_status(404, instance=request.target))
+def _view(route: Route) -> Callable[..., Awaitable[quart.Response]]:
+    async def view(**_: str) -> quart.Response:
+        if quart.request.scope.get("bulkhead_trio.listener") == "admin" and not route.is_admin:
+            return _quart_response(problem_of_status(404, instance=_target()))
+        try:
+            path_values = route.path_values(_target())
+        except UnicodeDecodeError:  # nothing has a name that is not UTF-8
+            return _quart_response(problem_of_status(404, instance=_target()))
+        body = b""
+        if route.reads_body:
+            body = cast("bytes", await quart.request.get_data())
+        request = Request.from_scope(quart.request.scope, body=body, path_values=path_values)
         return _quart_response(await answer(route.handler, request))
 
     return view

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
+from urllib.parse import unquote
 
 import attrs
 import structlog
@@ -22,13 +23,28 @@ class Route:
     """One method of one path.
 
     Attributes:
+        path: a segment in braces, ``{orderId}``, stands for any one.
+        reads_body: whether the handler wants the request's body.
         is_admin: whether the admin listener serves it, where there is one.
     """
 
     method: str
     path: str
     handler: Handler
+    reads_body: bool = False
     is_admin: bool = False
+
+    def path_values(self, target: str) -> dict[str, str]:
+        """What stands in ``target``, a path as it was sent, for the names in braces.
+
+        Each is unescaped by itself, so that an escaped slash stays within its segment.
+        """
+        pairs = zip(self.path.split("/"), target.split("/"), strict=False)
+        return {
+            name[1:-1]: unquote(value, errors="strict")
+            for name, value in pairs
+            if name.startswith("{")
+        }
 
 
 class Resource(Protocol):

@@ -123,8 +123,8 @@ def whole(low: int, high: int) -> Rule[int]:
     return rule
 
 
-def seconds(low: float, high: float) -> Rule[float]:
-    """A finite number of seconds within bounds, both included."""
+def seconds(low: float, high: float, *, what: str = "a number of seconds") -> Rule[float]:
+    """A finite number, of seconds unless said otherwise, within bounds, both included."""
 
     def rule(value: object) -> float:
         number: object = value
@@ -137,9 +137,7 @@ def seconds(low: float, high: float) -> Rule[float]:
             and low <= number <= high
         ):
             return float(number)
-        raise ValueError(
-            f"must be a number of seconds from {low:g} to {high:.0f}, not {shown(value)}"
-        )
+        raise ValueError(f"must be {what} from {low:g} to {high:.0f}, not {shown(value)}")
 
     return rule
 

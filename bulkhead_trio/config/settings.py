@@ -22,8 +22,8 @@ SECRET_CHARACTERS = 16
 """A secret with fewer can be guessed; this many are 96 bits, when they are random Base64."""
 
 ADMINISTRATION_CONNECTIONS = 15
-"""PostgreSQL connections beside those of the tiers: PostgreSQL itself keeps 3 for superusers; the
-rest is for migrations, readiness, cancellation and a person with psql."""
+"""PostgreSQL connections beside those of the tiers and the orders: PostgreSQL itself keeps 3 for
+superusers; the rest is for migrations, readiness, cancellation and a person with psql."""
 
 EMBEDDED_SPARE_CONNECTIONS = 200
 """What the embedded PostgreSQL allows beyond one process: others may share its directory."""
@@ -170,6 +170,20 @@ class Settings:
     """Processes."""
     shutdown_grace_seconds: float = attrs.field(metadata=_variable(rules.seconds(0, 3600), 30.0))
     """How long what runs may take to finish after SIGTERM."""
+    orders_connections: int = attrs.field(metadata=_variable(rules.whole(1, 10_000), 10))
+    """PostgreSQL connections of the orders, a hard limit."""
+    orders_workers: int = attrs.field(metadata=_variable(rules.whole(1, 100_000), 4))
+    """Orders processed at once."""
+    orders_queue: int = attrs.field(metadata=_variable(rules.whole(1, 1_000_000), 100))
+    """Orders that wait in memory."""
+    orders_backlog: int = attrs.field(metadata=_variable(rules.whole(1, 100_000_000), 10_000))
+    """Accepted orders that may be open altogether; beyond it every further one is refused."""
+    orders_rate: float = attrs.field(
+        metadata=_variable(rules.seconds(0.001, 1_000_000, what="a number a second"), 5.0)
+    )
+    """Orders a second that one user may send, on average."""
+    orders_burst: int = attrs.field(metadata=_variable(rules.whole(1, 1_000_000), 10))
+    """Orders that one user may send at once."""
     webhooks_max_parallel_deliveries: int = attrs.field(metadata=_variable(rules.whole(1, 100), 20))
     """Webhook deliveries at once."""
     notifications_max_parallel_deliveries: int = attrs.field(
@@ -194,7 +208,8 @@ class Settings:
     @property
     def connections_needed(self) -> int:
         """What PostgreSQL's ``max_connections`` must allow one process."""
-        return sum(tier.connections for tier in self.tiers) + ADMINISTRATION_CONNECTIONS
+        tiers = sum(tier.connections for tier in self.tiers)
+        return tiers + self.orders_connections + ADMINISTRATION_CONNECTIONS
 
     @property
     def embedded_connections(self) -> int:

@@ -1,5 +1,5 @@
-"""Who is calling: the tier that a request belongs to."""
+"""Who is calling: the tier that a request belongs to, and whether it needs a key."""
 
-from bulkhead_trio.tenancy.identify import TierResolver
+from bulkhead_trio.tenancy.identify import ApiKeyGuard, TierResolver
 
-__all__ = ["TierResolver"]
+__all__ = ["ApiKeyGuard", "TierResolver"]

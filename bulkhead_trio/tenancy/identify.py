@@ -42,3 +42,26 @@ class TierResolver:
         if tier_header not in self._tiers:
             raise TierInvalid(f"There is no such tier; there are: {self._known}.")
         return tier_header
+
+
+class ApiKeyGuard:
+    """Asks for an API key where configuration says so. No keys have been given out yet.
+
+    Args:
+        is_required: whether a request without a key is refused.
+    """
+
+    def __init__(self, *, is_required: bool) -> None:
+        self._is_required = is_required
+
+    def check(self, api_key: str | None) -> None:
+        """Let the caller pass, or not.
+
+        Raises:
+            ApiKeyInvalid: there is a key and it is nobody's.
+            ApiKeyMissing: there is none, and there has to be.
+        """
+        if api_key is not None:
+            raise ApiKeyInvalid("This API key is not known.")
+        if self._is_required:
+            raise ApiKeyMissing("Send your API key in the header X-API-Key.")

@@ -3,6 +3,7 @@
 from bulkhead_trio.testing.asgi import Answer, ASGIClient
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 from bulkhead_trio.testing.database import ScriptedConnection, ScriptedDatabase, tenant_rows
+from bulkhead_trio.testing.orders import ScriptedOrderStore
 
 __all__ = [
     "ASGIClient",
@@ -10,6 +11,7 @@ __all__ = [
     "CancellationPoint",
     "ScriptedConnection",
     "ScriptedDatabase",
+    "ScriptedOrderStore",
     "sweep_cancellations",
     "tenant_rows",
 ]

@@ -17,7 +17,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 _KNOWN = {
     "$ref", "type", "description", "required", "properties", "additionalProperties", "items",
-    "enum", "const", "minimum", "maximum", "pattern", "format", "default",
+    "enum", "const", "minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength",
+    "pattern", "format", "default",
     "x-additionalPropertiesName",
 }  # fmt: skip
 
@@ -66,6 +67,10 @@ def _check_value(schema: Any, value: Any, at: str) -> None:
         assert value in schema["enum"], f"{at}: {value!r}"
     if "const" in schema:
         assert value == schema["const"], f"{at}: {value!r}"
+    if "minLength" in schema or "maxLength" in schema:
+        assert schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)), at
+    if "exclusiveMinimum" in schema:
+        assert value > schema["exclusiveMinimum"], f"{at}: {value!r}"
     if "minimum" in schema:
         assert value >= schema["minimum"], f"{at}: {value!r}"
     if "maximum" in schema:

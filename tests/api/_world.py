@@ -19,16 +19,24 @@ from bulkhead_trio.api.edge import Edge, RequestLimits
 from bulkhead_trio.api.health import HealthResource
 from bulkhead_trio.api.messages import Listener
 from bulkhead_trio.api.metrics import MetricsResource
+from bulkhead_trio.api.orders import OrdersResource
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.api.routes import Resource
 from bulkhead_trio.database import Pool
 from bulkhead_trio.observe.metrics import Metrics
+from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
 from bulkhead_trio.policies.breaker import CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment
 from bulkhead_trio.policies.rate import FixedWindow, RateLimiter
-from bulkhead_trio.tenancy import TierResolver
-from bulkhead_trio.testing import Answer, ASGIClient, ScriptedDatabase, tenant_rows
-from bulkhead_trio.tiers import Tier, TierSnapshots, is_database_failure
+from bulkhead_trio.tenancy import ApiKeyGuard, TierResolver
+from bulkhead_trio.testing import (
+    Answer,
+    ASGIClient,
+    ScriptedDatabase,
+    ScriptedOrderStore,
+    tenant_rows,
+)
+from bulkhead_trio.tiers import Tier, TierSnapshots, says_nothing_of_the_database
 
 from ._schema import check, resolve
 
@@ -36,8 +44,12 @@ TIERS = ("free", "pro", "enterprise")
 ADMIN_KEY = "the-admin-key"
 
 PATHS = (
-    "/api/data", "/health", "/ready", "/metrics/bulkheads", "/metrics", "/openapi.json", "/docs",
+    "/api/data", "/api/metrics", "/health", "/ready", "/metrics/bulkheads", "/metrics",
+    "/openapi.json", "/docs",
 )  # fmt: skip
+"""What anybody can ``GET`` without knowing more."""
+
+ALL_PATHS = ("/api/orders", "/api/orders/{orderId}", *PATHS)
 
 GENERAL_HEADERS = {
     "content-type", "content-length", "connection", "cache-control", "x-content-type-options",
@@ -52,6 +64,8 @@ class World:
     """All resources on a database that does as it is told."""
 
     database: ScriptedDatabase
+    orders: ScriptedOrderStore
+    desk: OrderDesk
     tiers: dict[str, Tier[Any]]
     gate: DrainGate
     resources: tuple[Resource, ...]
@@ -71,13 +85,18 @@ def make_world(*, is_public: bool = True, rate_limit: int = 100, query_seconds: 
         await database.answer(0)
         assert not database.is_away
 
+    orders = ScriptedOrderStore()
+    breaker = CircuitBreaker("orders", window=Consecutive(2), record=is_failure_of_the_store)
+    limits = OrderLimits(workers=1, queue=1, burst=3, rate=0.1)
+    desk = OrderDesk(orders, limits=limits, breaker=breaker)
     resources: tuple[Resource, ...] = (
         HealthResource({"database": database_answers}, gate),
         DataResource(tiers, TierResolver(TIERS, trust_header=is_public), allow_force_error=True),
+        OrdersResource(desk, ApiKeyGuard(is_required=not is_public)),
         MetricsResource(tiers, Metrics(TierSnapshots(tiers), reasons=()), guard),
         DescriptionResource(version="1.2.3", tiers=TIERS, guard=guard),
     )
-    return World(database, tiers, gate, resources)
+    return World(database, orders, desk, tiers, gate, resources)
 
 
 def make_tier(name: str, database: ScriptedDatabase, rate_limit: int) -> Tier[Any]:
@@ -89,7 +108,7 @@ def make_tier(name: str, database: ScriptedDatabase, rate_limit: int) -> Tier[An
         else RateLimiter(FixedWindow(limit=rate_limit, seconds=60.0)),
         compartment=Compartment(name, workers=1, queue=1),
         breaker=CircuitBreaker(
-            name, window=Consecutive(2), wait_in_open=15, is_failure=is_database_failure
+            name, window=Consecutive(2), wait_in_open=15, ignore=says_nothing_of_the_database
         ),
         pool=Pool(name, database.connect, max_size=1),
     )
@@ -100,12 +119,15 @@ async def running(world: World) -> AsyncIterator[ASGIClient]:
     async with trio.open_nursery() as nursery:
         for tier in world.tiers.values():
             await nursery.start(tier.run)
+        await nursery.start(world.desk.run)
         yield world.client()
         nursery.cancel_scope.cancel()
 
 
 def operation(path: str) -> Any:
-    return DOCUMENT["paths"][path]["get"]
+    """The one operation of a path."""
+    (found,) = (each for name, each in DOCUMENT["paths"][path].items() if name != "parameters")
+    return found
 
 
 def described(path: str, status: int) -> Any:

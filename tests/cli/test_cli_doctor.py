@@ -99,7 +99,7 @@ def test_doctor_finds_too_few_connections(invoke: Invoke, database: str) -> None
     )
     assert result.exit_code == 1
     assert outcomes(result)["max_connections"] == "fail"
-    assert "this configuration needs 9085" in result.stdout
+    assert "this configuration needs 9095" in result.stdout
 
 
 def test_doctor_finds_a_database_of_a_newer_version(invoke: Invoke, database: str) -> None:

@@ -54,6 +54,12 @@ def test_defaults_are_the_contracts() -> None:
         "log_format": None,
         "workers": 1,
         "shutdown_grace_seconds": 30.0,
+        "orders_connections": 10,
+        "orders_workers": 4,
+        "orders_queue": 100,
+        "orders_backlog": 10_000,
+        "orders_rate": 5.0,
+        "orders_burst": 10,
         "webhooks_max_parallel_deliveries": 20,
         "notifications_max_parallel_deliveries": 8,
         "webhook_retry_schedule": (*(5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),),
@@ -245,8 +251,8 @@ def test_tiers_names_may_hold_two_underscores(tmp_path: Path) -> None:
 
 
 def test_settings_say_how_many_connections_they_need() -> None:
-    """The default tiers need 75, and some are left for administration."""
-    assert load().connections_needed == 75 + 15
+    """The default tiers need 75 and the orders 10; some are left for administration."""
+    assert load().connections_needed == 75 + 10 + 15
 
 
 def test_settings_are_frozen() -> None:

@@ -41,7 +41,7 @@ async def test_migrate_from_nothing_and_again(empty_database: str) -> None:
     """The first time everything is applied and seeded, the second time nothing."""
     async with await connect(empty_database) as connection:
         assert not any(status.is_applied for status in await migration_status(connection))
-        assert [one.version for one in await migrate(connection)] == [1]
+        assert await migrate(connection) == known_migrations()
         assert all(status.is_applied for status in await migration_status(connection))
         assert await migrate(connection) == ()
         assert await rows_by_tier(connection) == {"free": 10, "pro": 10, "enterprise": 10}
@@ -65,7 +65,7 @@ async def test_migrate_by_many_at_once(empty_database: str) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(8):
             nursery.start_soon(one)
-    assert sorted(applied) == [0] * 7 + [1]
+    assert sum(applied) == len(known_migrations())
 
 
 async def test_migrate_after_a_container_ran_the_file(empty_database: str) -> None:
@@ -73,7 +73,7 @@ async def test_migrate_after_a_container_ran_the_file(empty_database: str) -> No
     with psycopg.connect(empty_database, autocommit=True) as connection:
         connection.execute(known_migrations()[0].sql.encode())
     async with await connect(empty_database) as connection:
-        assert len(await migrate(connection)) == 1
+        assert await migrate(connection) == known_migrations()
         assert sum((await rows_by_tier(connection)).values()) == 30
 
 
@@ -104,7 +104,7 @@ async def test_migrate_cancelled_leaves_the_lock_free(empty_database: str) -> No
             await migrate(connection)
     async with await connect(empty_database) as connection:
         with trio.fail_after(10):
-            assert len(await migrate(connection)) == 1
+            assert await migrate(connection) == known_migrations()
 
 
 async def test_seed_gives_rows_only_to_tiers_without(database: str) -> None:

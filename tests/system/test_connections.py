@@ -62,7 +62,7 @@ class Served:
 
     async def wait_empty(self, seconds: float = 3.0) -> None:
         with trio.fail_after(seconds):
-            while self.front.connections:  # noqa: ASYNC110
+            while self.front.connections:
                 await trio.sleep(0.01)
 
 

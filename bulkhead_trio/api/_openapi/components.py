@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bulkhead_trio.api._openapi._objects import counted, described_object, measured
+from bulkhead_trio.api._openapi._order_schemas import order_schemas
 from bulkhead_trio.api._openapi.errors import JSON, problem_schema
 from bulkhead_trio.api.data import DEFAULT_LIMIT, LARGEST_LIMIT
 
@@ -17,25 +19,6 @@ QUOTA_HEADERS = (
 
 _TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 _TEXT = {"type": "string"}
-
-
-def _counted(description: str, **more: object) -> JSON:
-    return {"type": "integer", "minimum": 0, "description": description, **more}
-
-
-def _measured(description: str) -> JSON:
-    return {"type": "number", "minimum": 0, "description": description}
-
-
-def _object(description: str, properties: JSON, **more: object) -> JSON:
-    """An object that has all of its properties, and may come to have more."""
-    return {
-        "type": "object",
-        "description": description,
-        "required": list(properties),
-        "properties": properties,
-        **more,
-    }
 
 
 def parameters(tiers: Sequence[str]) -> JSON:
@@ -68,6 +51,23 @@ def parameters(tiers: Sequence[str]) -> JSON:
             "a way to see the isolation. Does nothing where configuration says so, as it does in "
             "production.",
             "schema": {"type": "boolean", "default": False},
+        },
+        "X-User-Id": {
+            "name": "X-User-Id",
+            "in": "header",
+            "required": True,
+            "description": "Whose order it is, 1 to 128 visible ASCII characters; quotas are a "
+            "user's own.",
+            "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+            "example": "user-7",
+        },
+        "orderId": {
+            "name": "orderId",
+            "in": "path",
+            "required": True,
+            "description": "The order's id, as it was sent.",
+            "schema": {"type": "string", "minLength": 1},
+            "example": "order-1",
         },
         "X-Request-Timeout": {
             "name": "X-Request-Timeout",
@@ -171,15 +171,16 @@ def schemas() -> JSON:
     """For ``components.schemas``: the bodies."""
     return {
         "Problem": problem_schema(),
-        "Health": _object("The process is alive.", {"status": {"const": "healthy"}}),
+        "Health": described_object("The process is alive.", {"status": {"const": "healthy"}}),
         "Readiness": _readiness(),
         "Row": _row(),
         "TierStatistics": _tier_statistics(),
+        **order_schemas(),
     }
 
 
 def _readiness() -> JSON:
-    return _object(
+    return described_object(
         "Whether the server should get traffic.",
         {
             "status": {"type": "string", "enum": ["ready", "not_ready"]},
@@ -197,7 +198,7 @@ def _readiness() -> JSON:
 
 
 def _row() -> JSON:
-    return _object(
+    return described_object(
         "One row of a tier's data.",
         {
             "id": {"type": "integer", "description": "Rows come in the order of their ids."},
@@ -214,16 +215,16 @@ def _row() -> JSON:
 
 def _tier_statistics() -> JSON:
     pool = {
-        "active": _counted("Connections in use, being made, or recovering."),
-        "idle": _counted("Connections that wait for a user."),
-        "pending": _counted("Requests that wait for a connection."),
-        "max": _counted("The hard limit of active and idle together."),
+        "active": counted("Connections in use, being made, or recovering."),
+        "idle": counted("Connections that wait for a user."),
+        "pending": counted("Requests that wait for a connection."),
+        "max": counted("The hard limit of active and idle together."),
     }
     threads = {
-        "active": _counted("Requests that run."),
-        "queued": _counted("Requests that wait for a worker."),
-        "poolSize": _counted("Requests that may run at once."),
-        "queueSize": _counted("Requests that may wait; one more is refused."),
+        "active": counted("Requests that run."),
+        "queued": counted("Requests that wait for a worker."),
+        "poolSize": counted("Requests that may run at once."),
+        "queueSize": counted("Requests that may wait; one more is refused."),
     }
     breaker = {
         "state": {
@@ -231,40 +232,42 @@ def _tier_statistics() -> JSON:
             "enum": ["CLOSED", "OPEN", "HALF_OPEN"],
             "description": "`HALF_OPEN`: the next call is the probe.",
         },
-        "failures": _counted("Failures since the last success."),
-        "retryAfter": _measured("What is left of the cooldown, in seconds."),
+        "failures": counted("Failures since the last success."),
+        "retryAfter": measured("What is left of the cooldown, in seconds."),
     }
     limit = {
-        "limit": _counted("Requests that the tier may make in a window."),
-        "remaining": _counted("Requests that are left in this window."),
-        "windowSeconds": _measured("How long a window is."),
+        "limit": counted("Requests that the tier may make in a window."),
+        "remaining": counted("Requests that are left in this window."),
+        "windowSeconds": measured("How long a window is."),
     }
     rejected = {
-        "rate_limited": _counted("Because the quota was used up."),
-        "bulkhead_full": _counted("Because every worker and waiting place was taken."),
-        "circuit_open": _counted("Because the breaker was open."),
-        "deadline": _counted("Because the deadline had passed or could not be kept."),
-        "shed": _counted("Because the supervisor went down."),
+        "rate_limited": counted("Because the quota was used up."),
+        "bulkhead_full": counted("Because every worker and waiting place was taken."),
+        "circuit_open": counted("Because the breaker was open."),
+        "deadline": counted("Because the deadline had passed or could not be kept."),
+        "shed": counted("Because the supervisor went down."),
     }
-    latency = {name: _measured("Milliseconds.") for name in ("p50", "p95", "p99")}
-    return _object(
+    latency = {name: measured("Milliseconds.") for name in ("p50", "p95", "p99")}
+    return described_object(
         "What a tier holds now, and has counted since the server started.",
         {
-            "connectionPool": _object("The tier's own connections to PostgreSQL.", pool),
-            "threadPool": _object("The tier's compartment: its workers and its queue.", threads),
-            "circuitBreaker": _object(
+            "connectionPool": described_object("The tier's own connections to PostgreSQL.", pool),
+            "threadPool": described_object(
+                "The tier's compartment: its workers and its queue.", threads
+            ),
+            "circuitBreaker": described_object(
                 "The breaker in front of the tier's database calls.", breaker
             ),
-            "rateLimit": _object(
+            "rateLimit": described_object(
                 "The tier's quota; null where it has none.", limit, type=["object", "null"]
             ),
-            "rejected": _object("Requests that were refused, by reason.", rejected),
+            "rejected": described_object("Requests that were refused, by reason.", rejected),
             "outcomes": {
                 "type": "object",
                 "description": "All requests that ended: `ok`, `cancelled`, or an error's code.",
-                "additionalProperties": _counted("How many."),
+                "additionalProperties": counted("How many."),
                 "x-additionalPropertiesName": "outcome",
             },
-            "latencyMs": _object("Of requests that were answered well.", latency),
+            "latencyMs": described_object("Of requests that were answered well.", latency),
         },
     )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from bulkhead_trio.api._openapi import components
 from bulkhead_trio.api._openapi.errors import JSON, examples, shared_responses
-from bulkhead_trio.api._openapi.operations import DEFAULT_ADDRESS, operations
+from bulkhead_trio.api._openapi.operation import DEFAULT_ADDRESS
+from bulkhead_trio.api._openapi.operations import operations
 
 _ABOUT = """\
 Every tier has a rate limit, a compartment, a circuit breaker and connections of its own, so that \
@@ -20,6 +21,7 @@ More members may come to any JSON object; nothing that is described here is rena
 
 _TAGS = (
     ("Data", "What tenants ask for."),
+    ("Orders", "Accepted once they are safe in the database, completed exactly once."),
     ("Probes", "For whatever starts the server or sends it traffic."),
     ("Metrics", "The inside, for people, scripts and Prometheus. Answers while tiers are full."),
     ("Description", "This description, for programs and for people."),
@@ -33,10 +35,6 @@ def openapi_document(*, version: str, tiers: Sequence[str]) -> JSON:
         version: the server's.
         tiers: the names of the tiers that it has, at least one.
     """
-    everywhere = [
-        {"$ref": "#/components/parameters/X-Request-Id"},
-        {"$ref": "#/components/parameters/traceparent"},
-    ]
     return {
         "openapi": "3.1.1",
         "info": {
@@ -51,10 +49,7 @@ def openapi_document(*, version: str, tiers: Sequence[str]) -> JSON:
             {"url": DEFAULT_ADDRESS, "description": "Where a server listens by default."},
         ],
         "tags": [{"name": name, "description": text} for name, text in _TAGS],
-        "paths": {
-            operation.path: {"parameters": everywhere, "get": operation.described()}
-            for operation in operations(tiers)
-        },
+        "paths": _paths(tiers),
         "components": {
             "schemas": components.schemas(),
             "responses": shared_responses(),
@@ -64,3 +59,15 @@ def openapi_document(*, version: str, tiers: Sequence[str]) -> JSON:
             "securitySchemes": components.security_schemes(),
         },
     }
+
+
+def _paths(tiers: Sequence[str]) -> JSON:
+    everywhere = [
+        {"$ref": "#/components/parameters/X-Request-Id"},
+        {"$ref": "#/components/parameters/traceparent"},
+    ]
+    paths: JSON = {}
+    for operation in operations(tiers):
+        item = paths.setdefault(operation.path, {"parameters": everywhere})
+        item[operation.method] = operation.described()
+    return paths

@@ -26,12 +26,14 @@ class Meaning:
         detail: of the example; ``{tier}`` stands for a tier's name.
         retry_after: of the example, in seconds, where waiting helps.
         instance: of the example; ``None`` where the request was not read that far.
+        errors: of the example, where a body's members are to blame.
     """
 
     when: str
     detail: str
     retry_after: float | None = None
     instance: str | None = "/api/data"
+    errors: tuple[dict[str, str], ...] | None = None
 
 
 MEANINGS: dict[str, Meaning] = {
@@ -43,6 +45,12 @@ MEANINGS: dict[str, Meaning] = {
     "bad_request": Meaning(
         "The request, or one of its query parameters, is not what it may be.",
         "limit must be a whole number from 1 to 100",
+    ),
+    "invalid_body": Meaning(
+        "The body is not JSON, or not of the form that is wanted; `errors` says where.",
+        "The body is not what it should be.",
+        instance="/api/orders",
+        errors=({"path": "$.amount", "message": "must be above 0"},),
     ),
     "invalid_header": Meaning(
         "A header has a value that it cannot have.",
@@ -70,6 +78,11 @@ MEANINGS: dict[str, Meaning] = {
         "The path exists, but not with this method; `Allow` says with which.",
         "Specified method is invalid for this resource",
     ),
+    "conflict": Meaning(
+        "There is another order with this id: another user's, or one with another amount.",
+        "There is another order with this id.",
+        instance="/api/orders",
+    ),
     "request_timeout": Meaning(
         "The rest of the request did not arrive in time.",
         "Request timed out; try again.",
@@ -81,8 +94,14 @@ MEANINGS: dict[str, Meaning] = {
     "uri_too_long": Meaning(
         "Path and query together are too long.", "A target has at most 8192 bytes."
     ),
+    "unsupported_media_type": Meaning(
+        "The body is of another media type than JSON.",
+        "Send the body as application/json.",
+        instance="/api/orders",
+    ),
     "rate_limited": Meaning(
-        "The tier's quota of this window is used up. The refused request itself does not count.",
+        "The quota, a tier's or a user's, is used up for now. The refused request itself does not "
+        "count.",
         "The tier {tier} allows 100 requests per 60 seconds.",
         retry_after=42,
     ),
@@ -157,6 +176,7 @@ def examples(tier: str) -> dict[str, JSON]:
                     meaning.detail.format(tier=tier),
                     instance=meaning.instance,
                     retry_after=meaning.retry_after,
+                    errors=meaning.errors,
                 ).body
             ),
         }
@@ -193,6 +213,18 @@ def problem_schema() -> JSON:
             "instance": {
                 **text,
                 "description": "The path that was asked for, where it could be read.",
+            },
+            "errors": {
+                "type": "array",
+                "description": "What is wrong with a body, member by member.",
+                "items": {
+                    "type": "object",
+                    "required": ["path", "message"],
+                    "properties": {
+                        "path": {**text, "description": "Of the member, as `$.amount`."},
+                        "message": {**text, "description": "What is wrong with it."},
+                    },
+                },
             },
             "retryAfter": {
                 "type": "integer",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from bulkhead_trio.errors import BulkheadFull
-from bulkhead_trio.policies._checks import check_positive
+from bulkhead_trio.policies.queue._fair_rules import FairOrder
 from bulkhead_trio.policies.queue.line import Ticket, TicketLine, said_or_current
 
 T = TypeVar("T")
@@ -18,17 +17,6 @@ def _equal(_: Hashable) -> float:
     return 1.0
 
 
-class _Flow(Generic[T]):
-    """What waits of one key, and what it may still take in its turn."""
-
-    __slots__ = ("credit", "tickets", "weight")
-
-    def __init__(self, weight: float) -> None:
-        self.weight = weight
-        self.credit = 0.0
-        self.tickets: OrderedDict[Ticket[T], None] = OrderedDict()
-
-
 class FairQueue(TicketLine[T]):
     """Deficit round robin over keys (Shreedhar and Varghese, SIGCOMM 1995), one unit a ticket.
 
@@ -36,16 +24,16 @@ class FairQueue(TicketLine[T]):
     weight says, a fraction being kept for its next turn; then it goes to the end. A key with
     nothing left is forgotten with what it had saved: nobody saves up a burst by being away.
 
-    So between two takings of one key with weight w, every other key takes at most its own weight,
-    rounded up, for each turn that it has to wait: with n keys of equal weight that is n - 1 others,
-    however much one of them has put in.
+    So between two turns of one key, every other key takes at most its own weight, rounded up: with
+    n keys of equal weight, n - 1 others are taken between two of one key, however much one of them
+    has put in.
 
-    Every step takes O(1), however many keys there are: weights are at least 1, so that each turn
-    takes at least one ticket.
+    Every step takes O(1), however many keys there are.
 
     Args:
         places: how many may wait; 0 means that nobody ever waits.
-        weight: a key's weight, 1 or more; asked when the key comes into the line.
+        weight: a key's weight, 1 or more, fractions allowed; asked when the key comes into the
+            line. What is below 1 raises `ValueError` there.
         reserved_share: share of the places that no single key can have, 0 up to but not including
             1: one key may hold ``places * (1 - reserved_share)`` of them, rounded down, but one at
             least. 0 lets one key fill the line.
@@ -68,67 +56,43 @@ class FairQueue(TicketLine[T]):
             )
         self.places_a_key = max(1, math.floor(places * (1 - reserved_share)))
         self._weight = weight
-        self._ring: OrderedDict[Hashable, _Flow[T]] = OrderedDict()
-        self._weights = 0.0
+        self._order = FairOrder[Ticket[T]](places, self.places_a_key)
 
     def has_room(self, *, priority: int | None = None, key: Hashable = None) -> bool:
         """Whether a place is free, and the key has not had its share of them."""
         _, key = said_or_current(priority, key)
-        return len(self) < self.places and self.waiting(key) < self.places_a_key
+        return not (self._order.is_full() or self._order.has_share(key))
 
     def waiting(self, key: Hashable) -> int:
         """How many of ``key`` wait."""
-        flow = self._ring.get(key)
-        return 0 if flow is None else len(flow.tickets)
+        return self._order.count(key)
 
     def ahead(self, *, priority: int | None = None, key: Hashable = None) -> int:
-        """How many would be taken before a newcomer of ``key``, if nobody else came."""
+        """How many would be taken before a newcomer of ``key`` at most, if nobody else came."""
         _, key = said_or_current(priority, key)
-        flow = self._ring.get(key)
-        weight = self._weight_of(key) if flow is None else flow.weight
-        own = 0 if flow is None else len(flow.tickets)
-        others = self._weights - (0.0 if flow is None else flow.weight)
-        turns = (own + 1) / weight
-        return min(len(self), own + math.ceil(turns * others))
+        return self._order.ahead(key, self._weight_of(key))
 
     def _weight_of(self, key: Hashable) -> float:
+        known = self._order.weight(key)
+        if known is not None:
+            return known
         weight = self._weight(key)
-        check_positive("weight", weight)
-        return max(1.0, weight)
+        if not (weight >= 1 and math.isfinite(weight)):
+            raise ValueError(f"weight must be 1 or more, not {weight!r}, which {key!r} has")
+        return weight
 
     def _add(self, ticket: Ticket[T], retry_after: float | None) -> Ticket[T] | None:
-        if len(self) >= self.places:
+        if self._order.is_full():
             raise BulkheadFull("every waiting place is taken", retry_after=retry_after)
-        flow = self._ring.get(ticket.key)
-        if flow is None:
-            flow = _Flow(self._weight_of(ticket.key))
-            self._ring[ticket.key] = flow
-            self._weights += flow.weight
-        elif len(flow.tickets) >= self.places_a_key:
+        if self._order.has_share(ticket.key):
             raise BulkheadFull(
                 "this key has its share of the waiting places", retry_after=retry_after
             )
-        flow.tickets[ticket] = None
+        self._order.add(ticket, ticket.key, self._weight_of(ticket.key))
         return None
 
     def _next(self) -> Ticket[T]:
-        key, flow = next(iter(self._ring.items()))
-        if flow.credit < 1:  # its turn begins
-            flow.credit += flow.weight
-        ticket, _ = flow.tickets.popitem(last=False)
-        flow.credit -= 1
-        if not flow.tickets:
-            self._forget(key, flow)
-        elif flow.credit < 1:
-            self._ring.move_to_end(key)
-        return ticket
+        return self._order.pop_next()
 
     def _remove(self, ticket: Ticket[T]) -> None:
-        flow = self._ring[ticket.key]
-        del flow.tickets[ticket]
-        if not flow.tickets:
-            self._forget(ticket.key, flow)
-
-    def _forget(self, key: Hashable, flow: _Flow[T]) -> None:
-        del self._ring[key]
-        self._weights = max(0.0, self._weights - flow.weight)
+        self._order.remove(ticket, ticket.key)

@@ -14,6 +14,7 @@ import trio
 from bulkhead_trio.errors import Rejected, Shed
 from bulkhead_trio.policies._checks import check_whole
 from bulkhead_trio.policies.context import current_request
+from bulkhead_trio.policies.listeners import tell
 
 T = TypeVar("T")
 
@@ -211,9 +212,10 @@ class TicketLine(WaitingLine[T]):
             item: what the taker gets.
             priority: how urgent it is, for lines that care.
             key: whose it is, for lines that care.
-            retry_after: what to tell a caller who is refused, or displaced, in seconds.
+            retry_after: the wait that is predicted for it, in seconds: what it is told if it is
+                refused, and what is told to whom it displaces, in proportion.
             on_taken: called when it has been taken; must not raise.
-            on_dropped: called with the reason when it has lost its place; must not raise.
+            on_dropped: called with the reason when it has lost its place; what it raises is logged.
 
         Raises:
             BulkheadFull: there is no place for it.
@@ -225,12 +227,12 @@ class TicketLine(WaitingLine[T]):
         except Rejected:
             self._refused += 1
             raise
-        if displaced is not None:
-            self._waiting -= 1
-            self._drop(displaced, Shed("something more urgent came", retry_after=retry_after))
-        if not self._waiting:
-            self._nonempty_since = trio.current_time()
-        self._waiting += 1
+        if displaced is None:
+            if not self._waiting:
+                self._nonempty_since = trio.current_time()
+            self._waiting += 1
+        else:
+            self._displaced(displaced, ticket, retry_after)
         return ticket
 
     async def put(
@@ -286,9 +288,13 @@ class TicketLine(WaitingLine[T]):
 
     def break_off(self, *, down_for: float) -> None:
         """Send everybody who waits away with `Shed`; the most urgent hear it first."""
-        while self._waiting:
-            self._waiting -= 1
-            self._drop(self._next(), Shed("the waiting line broke off", retry_after=down_for))
+        # All leave before the first one hears of it: it may come again at once.
+        leaving = [self._next() for _ in range(self._waiting)]
+        self._waiting = 0
+        for ticket in leaving:
+            ticket.is_waiting = False
+        for ticket in leaving:
+            self._drop(ticket, Shed("the waiting line broke off", retry_after=down_for))
 
     def statistics(self) -> QueueStatistics:
         """What the line holds now."""
@@ -300,11 +306,22 @@ class TicketLine(WaitingLine[T]):
             shed=self._shed,
         )
 
+    def _displaced(self, loser: Ticket[T], winner: Ticket[T], wait: float | None) -> None:
+        """Tell ``loser`` when to come again, from the wait that is predicted for ``winner``.
+
+        A predicted wait is in proportion to the departures that it takes, one's own with them. The
+        winner is behind the others of its priority; the loser would be behind the whole line.
+        """
+        loser.is_waiting = False
+        if wait is not None:
+            ahead = self.ahead(priority=winner.priority, key=winner.key) - 1  # itself not
+            wait *= (self._waiting + 1) / (ahead + 1)
+        self._drop(loser, Shed("something more urgent came", retry_after=wait))
+
     def _drop(self, ticket: Ticket[T], reason: Rejected) -> None:
-        ticket.is_waiting = False
         self._shed += 1
         if ticket.on_dropped is not None:
-            ticket.on_dropped(reason)
+            tell((ticket.on_dropped,), reason)
 
 
 def said_or_current(priority: int | None, key: Hashable) -> tuple[int, Hashable]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import bisect
-from collections import OrderedDict
 from collections.abc import Hashable
 from typing import TypeVar
 
 from bulkhead_trio.errors import BulkheadFull
+from bulkhead_trio.policies.queue._priority_rules import PriorityOrder
 from bulkhead_trio.policies.queue.line import Ticket, TicketLine, said_or_current
 
 T = TypeVar("T")
@@ -23,7 +22,8 @@ class PriorityQueue(TicketLine[T]):
     The urgent can starve the rest, as priorities are meant to. Where that must not be, a
     `FairQueue` is wanted.
 
-    Steps take O(log p) for p different priorities in the line; one list of them is kept in order.
+    Made for a handful of priorities. With p different ones in the line, a step finds its own in
+    O(log p), and the prediction of a wait adds up those that are more urgent, O(p).
 
     Args:
         places: how many may wait; 0 means that nobody ever waits.
@@ -34,52 +34,27 @@ class PriorityQueue(TicketLine[T]):
 
     def __init__(self, places: int) -> None:
         super().__init__(places)
-        self._priorities: list[int] = []
-        self._by_priority: dict[int, OrderedDict[Ticket[T], None]] = {}
+        self._order = PriorityOrder[Ticket[T]](places)
 
     def has_room(self, *, priority: int | None = None, key: Hashable = None) -> bool:
         """Whether a place is free, or held by something less urgent."""
-        if len(self) < self.places:
-            return True
         priority, _ = said_or_current(priority, key)
-        return bool(self._priorities) and priority < self._priorities[-1]
+        return self._order.has_room(priority)
 
     def ahead(self, *, priority: int | None = None, key: Hashable = None) -> int:
         """How many are as urgent or more."""
         priority, _ = said_or_current(priority, key)
-        end = bisect.bisect_right(self._priorities, priority)
-        return sum(len(self._by_priority[each]) for each in self._priorities[:end])
+        return self._order.ahead(priority)
 
     def _add(self, ticket: Ticket[T], retry_after: float | None) -> Ticket[T] | None:
-        displaced = None
-        if len(self) >= self.places:
-            if not self._priorities or ticket.priority >= self._priorities[-1]:
-                raise BulkheadFull(
-                    "every waiting place is taken by something as urgent", retry_after=retry_after
-                )
-            displaced = self._pop(self._priorities[-1], newest=True)
-        line = self._by_priority.get(ticket.priority)
-        if line is None:
-            line = self._by_priority[ticket.priority] = OrderedDict()
-            bisect.insort(self._priorities, ticket.priority)
-        line[ticket] = None
-        return displaced
+        if not self._order.has_room(ticket.priority):
+            raise BulkheadFull(
+                "every waiting place is taken by something as urgent", retry_after=retry_after
+            )
+        return self._order.add(ticket, ticket.priority)
 
     def _next(self) -> Ticket[T]:
-        return self._pop(self._priorities[0], newest=False)
+        return self._order.pop_next()
 
     def _remove(self, ticket: Ticket[T]) -> None:
-        line = self._by_priority[ticket.priority]
-        del line[ticket]
-        self._forget_if_empty(ticket.priority, line)
-
-    def _pop(self, priority: int, *, newest: bool) -> Ticket[T]:
-        line = self._by_priority[priority]
-        ticket, _ = line.popitem(last=newest)
-        self._forget_if_empty(priority, line)
-        return ticket
-
-    def _forget_if_empty(self, priority: int, line: OrderedDict[Ticket[T], None]) -> None:
-        if not line:
-            del self._by_priority[priority]
-            self._priorities.pop(bisect.bisect_left(self._priorities, priority))
+        self._order.remove(ticket, ticket.priority)

@@ -21,8 +21,8 @@ from bench.isolation.report import (
     rows,
     terminal_table,
 )
-from bench.isolation.verdict import Verdict
 from bench.machine import Machine, describe_machine
+from bench.verdict import Verdict
 
 from .builders import sample, scenario_result, steady_samples
 

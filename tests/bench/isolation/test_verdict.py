@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.isolation.verdict import IDLE_LOAD, LAG_WARNING_MS, Verdict, judge, load_warnings
+from bench.isolation.verdict import LAG_WARNING_MS, judge
+from bench.verdict import Verdict
 
 from .builders import PLAN, flood_samples, sample, scenario_result, steady_samples
 
@@ -53,9 +54,3 @@ def test_verdict_warns_of_a_late_generator() -> None:
     verdict = judge(scenario_result(steady))
     assert not verdict.failures
     assert len(verdict.warnings) == 4
-
-
-def test_load_of_an_idle_machine_is_not_mentioned() -> None:
-    """Only a machine that had something else to do is worth a note."""
-    assert load_warnings(IDLE_LOAD) == []
-    assert "load average 1.7" in load_warnings(1.7)[0]

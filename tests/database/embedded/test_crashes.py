@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -57,12 +57,10 @@ def kill_postmaster(directory: Path) -> int:
     """kill -9 of the postmaster; says its number, once it has ended."""
     found = ServerProcess.find_postmaster(directory)
     assert found is not None
-    with found:
+    with found, os.fdopen(os.pidfd_open(found.pid)) as ended:
         found.send(signal.SIGKILL)
-        deadline = time.monotonic() + SOON_SECONDS
-        while not found.has_ended():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        readable, _, _ = select.select([ended], [], [], SOON_SECONDS)
+        assert readable, "it has not ended"
     return found.pid
 
 

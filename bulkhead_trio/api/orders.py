@@ -1,0 +1,155 @@
+"""``/api/orders``: orders in, and what became of them."""
+
+from __future__ import annotations
+
+import re
+import time
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from bulkhead_trio.api._problem import problem_of
+from bulkhead_trio.api._wire import rate_limit_headers, wire_time
+from bulkhead_trio.api.messages import Request, Response, invalid_body
+from bulkhead_trio.api.routes import Route, answer
+from bulkhead_trio.database.orders import Order, OrderRecord
+from bulkhead_trio.errors import InvalidHeader, RateLimited
+from bulkhead_trio.orders import OrderDesk
+from bulkhead_trio.policies.queue import Priority
+from bulkhead_trio.tenancy import ApiKeyGuard
+
+LONGEST_ID = 128
+"""Characters of an order's or a user's id."""
+
+MOST_DIGITS = 60
+LARGEST_EXPONENT = 40
+"""An amount is a decimal number, exact to its last digit; these bound what keeping one costs."""
+
+PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
+_NAMES = {int(priority): name for name, priority in PRIORITIES.items()}
+
+_USER_ID = re.compile(r"[!-~]{1,128}")
+
+
+class OrderBody(msgspec.Struct, rename="camel"):
+    """What is sent."""
+
+    order_id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
+    amount: Any
+    priority: Literal["high", "normal", "low"] = "normal"
+
+
+_DECODER = msgspec.json.Decoder(OrderBody, float_hook=Decimal)
+
+
+class OrdersResource:
+    """Takes orders, says what became of them, and how the desk is doing.
+
+    Args:
+        desk: where they go.
+        guard: who may come.
+    """
+
+    name = "orders"
+
+    def __init__(self, desk: OrderDesk, guard: ApiKeyGuard) -> None:
+        self._desk = desk
+        self._guard = guard
+
+    def routes(self) -> tuple[Route, ...]:
+        """All three."""
+        return (
+            Route("POST", "/api/orders", self.post, reads_body=True),
+            Route("GET", "/api/orders/{orderId}", self.get),
+            Route("GET", "/api/metrics", self.metrics),
+        )
+
+    async def post(self, request: Request) -> Response:
+        """Who is it → the user's quota → the body → the desk."""
+        self._guard.check(request.headers.get("x-api-key"))
+        user_id = _user_id(request)
+        decision = self._desk.take_quota(user_id)
+        headers = rate_limit_headers("orders", decision, wall_clock=time.time())
+        if not decision.allowed:
+            refused = RateLimited(
+                f"A user may send {decision.limit} orders per {decision.window:g} seconds.",
+                retry_after=decision.retry_after,
+            )
+            request.notes["code"] = refused.code
+            return problem_of(refused, instance=request.target).with_headers(headers)
+
+        async def accept(request: Request) -> Response:
+            timeout = request.timeout()
+            order = _order(request, user_id)
+            accepted = await self._desk.accept(order, timeout=timeout)
+            message = "Order queued" if accepted.is_new else "Order already queued"
+            body = {
+                "message": message,
+                "orderId": order.order_id,
+                "queueSize": accepted.waiting,
+            }
+            return Response.json(body, status=202)
+
+        return (await answer(accept, request)).with_headers(headers)
+
+    async def get(self, request: Request) -> Response:
+        """One order."""
+        self._guard.check(request.headers.get("x-api-key"))
+        order_id = request.path_values["orderId"]
+        return Response.json(_wire(await self._desk.find(order_id, timeout=request.timeout())))
+
+    async def metrics(self, request: Request) -> Response:
+        """What the desk holds; asks nothing that could be held up."""
+        self._guard.check(request.headers.get("x-api-key"))
+        now = self._desk.statistics()
+        return Response.json(
+            {
+                "queueSize": now.waiting,
+                "queueFull": now.is_full,
+                "activeConcurrency": now.workers.active,
+                "queuedConcurrency": now.intake.queued,
+                "circuitBreakerState": now.breaker.state.value,
+                "circuitBreakerFailures": now.breaker.failures,
+            }
+        )
+
+
+def _user_id(request: Request) -> str:
+    user_id = request.headers.get("x-user-id")
+    if user_id is None or not _USER_ID.fullmatch(user_id):
+        raise InvalidHeader("X-User-Id must be 1 to 128 visible ASCII characters.")
+    return user_id
+
+
+def _order(request: Request, user_id: str) -> Order:
+    body = request.json(_DECODER)
+    if "\0" in body.order_id:
+        raise invalid_body("$.orderId", "must not contain the character NUL")
+    return Order(body.order_id, user_id, _amount(body.amount), int(PRIORITIES[body.priority]))
+
+
+def _amount(value: object) -> Decimal:
+    """The exact number; the path of a body's mistake is the same whatever it is."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise invalid_body("$.amount", "must be a number")
+    if value <= 0:
+        raise invalid_body("$.amount", "must be above 0")
+    amount = Decimal(value)
+    if len(amount.as_tuple().digits) > MOST_DIGITS or abs(amount.adjusted()) > LARGEST_EXPONENT:
+        raise invalid_body(
+            "$.amount", f"must have at most {MOST_DIGITS} digits, and no extreme size"
+        )
+    return amount
+
+
+def _wire(record: OrderRecord) -> dict[str, Any]:
+    return {
+        "orderId": record.order.order_id,
+        "amount": record.order.amount,
+        "priority": _NAMES[record.order.priority],
+        "status": record.status,
+        "attempts": record.attempts,
+        "createdAt": wire_time(record.created_at),
+        "updatedAt": wire_time(record.updated_at),
+    }

@@ -1,0 +1,175 @@
+"""Orders in PostgreSQL: accepted once, completed once, whatever happens to the process between."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from decimal import Decimal
+
+import attrs
+
+from bulkhead_trio.database.connection import Connection
+from bulkhead_trio.database.pool import Pool
+
+_INSERT = """
+INSERT INTO orders (order_id, user_id, amount, priority) VALUES (%s, %s, %s, %s)
+ON CONFLICT (order_id) DO NOTHING
+"""
+
+_FIND = """
+SELECT order_id, user_id, amount, priority, status, attempts, created_at, updated_at
+FROM orders WHERE order_id = %s
+"""
+
+_OPEN = """
+SELECT order_id, priority FROM orders
+WHERE status IN ('queued', 'processing') AND order_id <> ALL (%s::text[])
+  AND updated_at <= now() - make_interval(secs => %s)
+ORDER BY priority, created_at, order_id LIMIT %s
+"""
+
+_COUNT_OPEN = """
+SELECT count(*) FROM orders
+WHERE status IN ('queued', 'processing') AND order_id <> ALL (%s::text[])
+"""
+
+_BEGIN = """
+UPDATE orders SET status = 'processing', attempts = attempts + 1, updated_at = now()
+WHERE order_id = %s AND status IN ('queued', 'processing') RETURNING attempts
+"""
+
+# Whoever moves the row is the one who completes the order: the row's lock makes a second one wait,
+# and then find nothing left to move. The ledger's entry commits together with that, or not at all.
+_COMPLETE = """
+WITH done AS (
+    UPDATE orders SET status = 'completed', updated_at = now()
+    WHERE order_id = %s AND status = 'processing' RETURNING order_id, amount
+)
+INSERT INTO order_ledger (order_id, amount) SELECT order_id, amount FROM done
+"""
+
+_END_ATTEMPT = """
+UPDATE orders SET status = %s, updated_at = now() WHERE order_id = %s AND status = 'processing'
+"""
+
+
+@attrs.frozen
+class Order:
+    """What a user asks for.
+
+    Attributes:
+        order_id: the user's own name for it, unique among all orders.
+        user_id: whose it is.
+        amount: above 0.
+        priority: lower numbers are done first.
+    """
+
+    order_id: str
+    user_id: str
+    amount: Decimal
+    priority: int
+
+
+@attrs.frozen
+class OrderRecord:
+    """An order as it is kept.
+
+    Attributes:
+        status: ``queued``, ``processing``, ``completed`` or ``failed``.
+        attempts: how often its processing has begun.
+    """
+
+    order: Order
+    status: str
+    attempts: int
+    created_at: datetime.datetime
+    updated_at: datetime.datetime
+
+
+@attrs.frozen
+class OpenOrder:
+    """An order that is still to be done."""
+
+    order_id: str
+    priority: int
+
+
+class PostgresOrderStore:
+    """Keeps orders in PostgreSQL.
+
+    Every method raises `bulkhead_trio.errors.DatabaseUnavailable` when the database is away.
+
+    Args:
+        pool: whose connections it uses, in autocommit mode.
+    """
+
+    def __init__(self, pool: Pool[Connection]) -> None:
+        self._pool = pool
+
+    async def insert(self, order: Order) -> OrderRecord | None:
+        """Keep a new order; the one that is there already under its id, if there is one.
+
+        It is committed when this returns.
+        """
+        parameters = (order.order_id, order.user_id, order.amount, order.priority)
+        async with self._pool.acquire() as connection:
+            cursor = await connection.execute(_INSERT, parameters, prepare=True)
+            if cursor.rowcount:
+                return None
+            # Orders are never deleted, so what stood in the way is still there.
+            return await _find(connection, order.order_id)
+
+    async def find(self, order_id: str) -> OrderRecord | None:
+        """The order of that id."""
+        async with self._pool.acquire() as connection:
+            return await _find(connection, order_id)
+
+    async def open_orders(
+        self, *, limit: int, idle_seconds: float, excluding: Sequence[str]
+    ) -> list[OpenOrder]:
+        """What is still to be done, most urgent first.
+
+        Args:
+            limit: the most to answer with.
+            idle_seconds: only those that nothing has happened to for so long.
+            excluding: ids to leave out.
+        """
+        async with self._pool.acquire() as connection:
+            parameters = (list(excluding), idle_seconds, limit)
+            cursor = await connection.execute(_OPEN, parameters, prepare=True)
+            return [OpenOrder(*row) for row in await cursor.fetchall()]
+
+    async def count_open(self, *, excluding: Sequence[str]) -> int:
+        """How many are still to be done, besides those ``excluding`` names."""
+        async with self._pool.acquire() as connection:
+            cursor = await connection.execute(_COUNT_OPEN, (list(excluding),), prepare=True)
+            row = await cursor.fetchone()
+        return int(row[0]) if row else 0
+
+    async def begin(self, order_id: str) -> int | None:
+        """Say that an attempt begins; its number, or ``None`` where the order is done already."""
+        async with self._pool.acquire() as connection:
+            cursor = await connection.execute(_BEGIN, (order_id,), prepare=True)
+            row = await cursor.fetchone()
+        return None if row is None else int(row[0])
+
+    async def complete(self, order_id: str) -> bool:
+        """Book the order and mark it completed, both or neither; whether this call did it."""
+        async with self._pool.acquire() as connection:
+            cursor = await connection.execute(_COMPLETE, (order_id,), prepare=True)
+            return cursor.rowcount == 1
+
+    async def end_attempt(self, order_id: str, *, is_last: bool) -> None:
+        """Put an order whose attempt failed back among the queued, or give it up."""
+        async with self._pool.acquire() as connection:
+            status = "failed" if is_last else "queued"
+            await connection.execute(_END_ATTEMPT, (status, order_id), prepare=True)
+
+
+async def _find(connection: Connection, order_id: str) -> OrderRecord | None:
+    cursor = await connection.execute(_FIND, (order_id,), prepare=True)
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    id_, user_id, amount, priority, *rest = row
+    return OrderRecord(Order(id_, user_id, amount, priority), *rest)
