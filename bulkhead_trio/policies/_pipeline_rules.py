@@ -77,6 +77,14 @@ WRONG_ORDERS = (
     WrongOrder(Kind.RETRY, Kind.RETRY, "the tries would multiply"),
     WrongOrder(Kind.HEDGE, Kind.HEDGE, "the calls would multiply"),
     WrongOrder(Kind.HEDGE, Kind.RETRY, "each hedge would retry by itself, and the tries multiply"),
+    WrongOrder(
+        Kind.HEDGE, Kind.SINGLE_FLIGHT, "a second try would join the first, and hedge nothing"
+    ),
+    WrongOrder(
+        Kind.BULKHEAD,
+        Kind.SINGLE_FLIGHT,
+        "each who shares a call would hold a permit while it waits for it",
+    ),
     WrongOrder(Kind.BULKHEAD, Kind.RETRY, "a permit would be held between the tries, for nothing"),
     WrongOrder(Kind.BULKHEAD, Kind.HEDGE, "one permit would let several calls run at once"),
     WrongOrder(
@@ -138,7 +146,7 @@ def _holds(when: When, outer: Layer, between: Sequence[Layer], inner: Layer) -> 
         case When.INNER_WAITS:
             return inner.max_wait > 0
         case When.INNER_OUTLASTS_OUTER:
-            return math.isfinite(inner.max_wait) and 0 < outer.seconds <= inner.max_wait
+            return 0 < inner.max_wait < math.inf and outer.seconds <= inner.max_wait
         case When.INNER_GOES_ON:
             return not inner.obeys_cancellation
         case When.INNER_WAITS_UNDER_TIMEOUT:

@@ -123,11 +123,11 @@ async def test_pipeline_refusal_within_is_no_failure_to_an_outer_breaker() -> No
 
 async def test_pipeline_statistics_are_those_of_all() -> None:
     """In the order of the policies, with the calls that came in."""
-    pipeline = Pipeline(Bulkhead("one", 1), Noting("two", []), name="both")
+    pipeline = Pipeline(Noting("two", []), Bulkhead("one", 1), name="both")
     await pipeline.call(add, 1, 1)
     statistics = pipeline.statistics()
     assert (statistics.name, statistics.calls) == ("both", 1)
-    bulkhead, noted = statistics.policies
+    noted, bulkhead = statistics.policies
     assert isinstance(bulkhead, BulkheadStatistics)
     assert (bulkhead.completed, noted) == (1, 2)
 

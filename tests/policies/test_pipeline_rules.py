@@ -25,6 +25,8 @@ ALWAYS_WRONG = [
     (Kind.RETRY, Kind.RETRY),
     (Kind.HEDGE, Kind.HEDGE),
     (Kind.HEDGE, Kind.RETRY),
+    (Kind.HEDGE, Kind.SINGLE_FLIGHT),
+    (Kind.BULKHEAD, Kind.SINGLE_FLIGHT),
     (Kind.BULKHEAD, Kind.RETRY),
     (Kind.BULKHEAD, Kind.HEDGE),
 ]
@@ -47,7 +49,7 @@ def test_order_of_two_is_wrong_exactly_where_the_table_says(outer: Kind, inner: 
 @pytest.mark.parametrize(("outer", "inner"), ALWAYS_WRONG)
 def test_order_is_wrong_whatever_stands_between(outer: Kind, inner: Kind) -> None:
     """Being outside counts, not being next to each other."""
-    layers = [layer(Kind.SINGLE_FLIGHT), layer(outer), layer(Kind.SINGLE_FLIGHT), layer(inner)]
+    layers = [layer(Kind.THROTTLE), layer(outer), layer(Kind.RATE_LIMIT), layer(inner)]
     assert first_wrong_order(layers) is not None
 
 
@@ -79,6 +81,8 @@ def test_quota_that_is_waited_for_does_not_belong_into_a_bulkhead(max_wait: floa
         (1.0, 0.0, False),
         (1.0, math.inf, False),
         (math.inf, math.inf, False),
+        (0.0, 1.0, True),
+        (0.0, 0.0, False),
     ],
 )
 def test_timeout_outlasts_the_wait_inside_it(
