@@ -26,19 +26,19 @@ async def test_readme_program_runs(
     (program,) = blocks(repository, "python")
     imports, body = program.split("\n\n", 1)
     indented = "".join(f"    {line}\n" for line in body.splitlines())
-    charged: list[str] = []
+    asked: list[str] = []
 
-    async def charge(order: str) -> None:
-        charged.append(order)
+    async def fetch_price(item: str) -> str:
+        asked.append(item)
+        if len(asked) == 1:
+            raise ConnectionError
+        return "3.99"
 
-    names = {"trio": trio, "charge": charge, "order": "order-1"}
-    source = f"{imports}\nasync def program():\n{indented}"
+    names = {"trio": trio, "fetch_price": fetch_price}
+    source = f"{imports}\nasync def program():\n{indented}    return price\n"
     exec(compile(source, "README.md", "exec"), names)  # noqa: S102
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(names["program"])
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()  # its supervisor runs for as long as its nursery
-    assert charged == ["order-1"]
+    assert await names["program"]() == "3.99"  # type: ignore[operator]
+    assert asked == ["tea", "tea"]
 
 
 def test_readme_configuration_is_the_default(repository: Path, tmp_path: Path) -> None:
