@@ -33,6 +33,7 @@ from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool, 
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.database.migrate import migrate, seed
 from bulkhead_trio.database.orders import PostgresOrderStore
+from bulkhead_trio.http.engine.server import HTTPServer
 from bulkhead_trio.http.hypercorn_front import HypercornFront
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.observe.logs import configure_logging
@@ -45,6 +46,9 @@ from bulkhead_trio.tenancy import ApiKeyGuard, TierResolver
 from bulkhead_trio.tiers import Tier, TierSnapshots, says_nothing_of_the_database
 
 Announce: TypeAlias = Callable[[str], None]
+Front: TypeAlias = HTTPServer | HypercornFront
+
+FRONTS: Mapping[str, type[Front]] = {"engine": HTTPServer, "hypercorn": HypercornFront}
 
 _log = structlog.get_logger("bulkhead_trio.app")
 
@@ -134,12 +138,13 @@ async def _serve_application(
     if settings.admin_bind is not None:
         bind = settings.admin_bind
         listeners["admin"] = await _open_listeners(bind.host, bind.port)
-    fronts: list[HypercornFront] = []
+    limits = ConnectionLimits(connections=_most_connections(settings))
+    fronts: list[Front] = []
     async with trio.open_nursery() as nursery:
         for name, side in application.sides.items():
             if name not in listeners:
                 continue
-            front = HypercornFront(side, limits=ConnectionLimits(), render_error=unreadable_request)
+            front = FRONTS[settings.http](side, limits=limits, render_error=unreadable_request)
             await nursery.start(front.serve, listeners[name])
             fronts.append(front)
         _announce_ready(settings, listeners, announce)
@@ -150,7 +155,7 @@ async def _serve_application(
     announce("Stopped; everything is given back.")
 
 
-async def _drain(gate: DrainGate, fronts: list[HypercornFront], grace: trio.CancelScope) -> None:
+async def _drain(gate: DrainGate, fronts: list[Front], grace: trio.CancelScope) -> None:
     """Refuse new work, wait for what runs as long as ``grace`` allows, then close."""
     gate.close()
     with grace:

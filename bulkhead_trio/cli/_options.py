@@ -38,6 +38,7 @@ _OPTIONS = {
         "PostgreSQL to use instead of the embedded one. Other users of this machine can see "
         "options: a password is better in DATABASE_URL.",
     ),
+    "http": _Option("--http", "FRONT", "Who speaks HTTP/1.1: engine or hypercorn (HTTP)."),
     "log_level": _Option(
         "--log-level", "LEVEL", "debug, info, warning, error or critical (LOG_LEVEL)."
     ),

@@ -10,7 +10,7 @@ from bulkhead_trio.cli._options import Read, configured
 
 
 @click.command()
-@configured("api_host", "api_port", "data_dir", "database_url", "log_level", "log_format")
+@configured("api_host", "api_port", "data_dir", "database_url", "http", "log_level", "log_format")
 def serve(read: Read) -> None:
     """Serve the API until SIGTERM or SIGINT, then drain and stop.
 

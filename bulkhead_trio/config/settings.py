@@ -166,6 +166,8 @@ class Settings:
     """The least that is logged."""
     log_format: str | None = attrs.field(metadata=_variable(rules.choice("console", "json")))
     """``console`` or ``json``; ``None``: console on a terminal, otherwise json."""
+    http: str = attrs.field(metadata=_variable(rules.choice("engine", "hypercorn"), "engine"))
+    """Who speaks HTTP/1.1: our own engine, or Hypercorn's protocol."""
     workers: int = attrs.field(metadata=_variable(rules.one_worker, 1))
     """Processes."""
     shutdown_grace_seconds: float = attrs.field(metadata=_variable(rules.seconds(0, 3600), 30.0))

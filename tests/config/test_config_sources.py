@@ -52,6 +52,7 @@ def test_defaults_are_the_contracts() -> None:
         "force_error_enabled": True,
         "log_level": "info",
         "log_format": None,
+        "http": "engine",
         "workers": 1,
         "shutdown_grace_seconds": 30.0,
         "orders_connections": 10,

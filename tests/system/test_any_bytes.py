@@ -53,10 +53,11 @@ queries = st.one_of(
 )
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer) -> Server:
+@pytest.fixture(scope="module", params=["engine", "hypercorn"])
+def server(start_server: StartServer, request: pytest.FixtureRequest) -> Server:
     return start_server(
         {
+            "HTTP": request.param,
             "BULKHEAD_TIERS__FREE__RATE_LIMIT": "",
             "BULKHEAD_TIERS__FREE__FAILURE_THRESHOLD": "100000",
         }

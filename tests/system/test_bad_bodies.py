@@ -19,9 +19,15 @@ POST = b"POST /nowhere HTTP/1.1\r\nHost: test\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer) -> Server:
-    return start_server({"BULKHEAD_TIERS__FREE__RATE_LIMIT": "", "MAX_BODY_BYTES": str(MAX_BODY)})
+@pytest.fixture(scope="module", params=["engine", "hypercorn"])
+def server(start_server: StartServer, request: pytest.FixtureRequest) -> Server:
+    return start_server(
+        {
+            "HTTP": request.param,
+            "BULKHEAD_TIERS__FREE__RATE_LIMIT": "",
+            "MAX_BODY_BYTES": str(MAX_BODY),
+        }
+    )
 
 
 async def exchange(server: Server, raw: bytes) -> Answer:

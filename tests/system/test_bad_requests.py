@@ -17,9 +17,15 @@ HOST = b"Host: test\r\n"
 FREE = b"X-Tenant-Tier: free\r\n"
 
 
-@pytest.fixture(scope="module")
-def server(start_server: StartServer) -> Server:
-    return start_server({"BULKHEAD_TIERS__FREE__RATE_LIMIT": "", "MAX_BODY_BYTES": str(MAX_BODY)})
+@pytest.fixture(scope="module", params=["engine", "hypercorn"])
+def server(start_server: StartServer, request: pytest.FixtureRequest) -> Server:
+    return start_server(
+        {
+            "HTTP": request.param,
+            "BULKHEAD_TIERS__FREE__RATE_LIMIT": "",
+            "MAX_BODY_BYTES": str(MAX_BODY),
+        }
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -1,17 +1,20 @@
-"""The front in this process, with limits short enough to watch: connections end, and end well."""
+"""Each front in this process, with limits short enough to watch: connections end, and end well."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import attrs
+import pytest
 import trio
 import trio.testing
 
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits, unreadable_request
+from bulkhead_trio.http.engine.server import HTTPServer
 from bulkhead_trio.http.hypercorn_front import HypercornFront
 from bulkhead_trio.http.limits import ConnectionLimits
 
@@ -54,7 +57,7 @@ async def brooding(scope: Any, receive: Any, send: Any) -> None:
 class Served:
     """A front and where it listens."""
 
-    front: HypercornFront
+    front: HypercornFront | HTTPServer
     port: int
 
     async def connect(self) -> trio.SocketStream:
@@ -66,10 +69,20 @@ class Served:
                 await trio.sleep(0.01)
 
 
+FRONTS = {"engine": HTTPServer, "hypercorn": HypercornFront}
+chosen: ContextVar[str] = ContextVar("chosen")
+
+
+@pytest.fixture(params=FRONTS, autouse=True)
+def front(request: pytest.FixtureRequest) -> None:
+    """Every test runs once a front."""
+    chosen.set(request.param)
+
+
 @asynccontextmanager
 async def serving(app: Any, **limits: Any) -> AsyncIterator[Served]:
     edge: Any = Edge(app, gate=DrainGate(), limits=RequestLimits(), listener="public")
-    front = HypercornFront(
+    front = FRONTS[chosen.get()](
         edge, limits=attrs.evolve(SHORT, **limits), render_error=unreadable_request
     )
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -1,0 +1,1 @@
+"""The HTTP/1.1 engine: a core without input and output, and a thin shell on Trio."""

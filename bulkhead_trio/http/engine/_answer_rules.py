@@ -1,0 +1,118 @@
+"""An answer on the wire: its head, checked, and how its body is framed."""
+
+from __future__ import annotations
+
+import enum
+import http
+import re
+from collections.abc import Iterable, Sequence
+
+from bulkhead_trio.http.engine.errors import LocalProtocolError
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+_STATUS_LINES = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in http.HTTPStatus
+}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Framing(enum.Enum):
+    """How the end of an answer's body is told."""
+
+    NONE = "there is no body"
+    LENGTH = "by its length"
+    CHUNKED = "by its last chunk"
+    CLOSE = "by the end of the connection"
+
+
+class AnswerHead:
+    """The head of an answer, ready to be sent.
+
+    Attributes:
+        wire: its bytes, without the lines that the connection adds and the empty one.
+        framing: of the body.
+        length: of the body, where the framing is `Framing.LENGTH`.
+        says_close: whether the application closes the connection with it.
+    """
+
+    __slots__ = ("framing", "length", "says_close", "wire")
+
+    def __init__(self, wire: bytes, framing: Framing, length: int, *, says_close: bool) -> None:
+        self.wire = wire
+        self.framing = framing
+        self.length = length
+        self.says_close = says_close
+
+
+def answer_head(
+    status: int,
+    headers: Iterable[Sequence[bytes]],
+    *,
+    date_line: bytes,
+    is_to_head: bool,
+    is_http_11: bool,
+) -> AnswerHead:
+    """Check and encode an answer's head.
+
+    Args:
+        status: 200 to 599; interim answers are the connection's own business.
+        headers: names and values.
+        date_line: the ``Date`` line to add unless there is one.
+        is_to_head: whether the request was ``HEAD``, whose answer has no body.
+        is_http_11: what the client speaks.
+
+    Raises:
+        LocalProtocolError: the application tries to send what HTTP does not allow.
+    """
+    if not 200 <= status <= 599:
+        raise LocalProtocolError(f"an answer's status is 200 to 599, not {status}")
+    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    length: int | None = None
+    says_close = False
+    is_dated = False
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise LocalProtocolError(f"the header {name!r} cannot be sent as it is")
+        lowered = name.lower()
+        if lowered in _CHECKED:
+            if lowered == b"content-length":
+                if length is not None or _LENGTH.fullmatch(value) is None:
+                    raise LocalProtocolError("Content-Length is malformed or there twice")
+                length = int(value)
+            elif lowered == b"connection":
+                says_close = says_close or b"close" in value.lower()
+                continue  # the connection says this itself
+            elif lowered == b"transfer-encoding":
+                continue  # as well
+            else:
+                is_dated = True
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if not is_dated:
+        lines.append(date_line)
+    framing = _framing(status, length, is_to_head=is_to_head, is_http_11=is_http_11)
+    if framing is Framing.CHUNKED:
+        lines.append(b"transfer-encoding: chunked\r\n")
+    return AnswerHead(b"".join(lines), framing, length or 0, says_close=says_close)
+
+
+_CHECKED = frozenset([b"content-length", b"connection", b"transfer-encoding", b"date"])
+
+
+def _framing(status: int, length: int | None, *, is_to_head: bool, is_http_11: bool) -> Framing:
+    """RFC 9112, section 6.3, from the sender's side."""
+    if is_to_head or status in (204, 304):
+        return Framing.NONE
+    if length is not None:
+        return Framing.LENGTH
+    return Framing.CHUNKED if is_http_11 else Framing.CLOSE
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a body; ``data`` is not empty, since an empty one would end the body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,85 @@
+"""What has come in on a connection, taken apart: heads and bodies, one request after the other.
+
+The same bytes mean the same, however they were cut into pieces on their way.
+"""
+
+from __future__ import annotations
+
+from bulkhead_trio.http.engine._body_rules import BodyDecoder
+from bulkhead_trio.http.engine._head_rules import END, Head, HeadLimits, HeadParser
+from bulkhead_trio.http.engine.errors import ProtocolError
+
+REQUEST_LINE_REST = 64
+"""What a request line has beside its target: method, version and blanks."""
+
+
+class RequestReader:
+    """Takes bytes, gives requests.
+
+    Args:
+        limits: on heads.
+    """
+
+    __slots__ = ("_buffer", "_limits", "_parser")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._parser = HeadParser(limits)
+        self._buffer = b""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something that no request has been made of yet."""
+        return bool(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Take what has come in."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def next_head(self) -> Head | None:
+        """The next request's head; ``None`` while it is not complete.
+
+        Raises:
+            ProtocolError: it is none, or never can become one.
+        """
+        buffer = self._buffer
+        if buffer[:1] in (b"\r", b"\n"):
+            # RFC 9112, section 2.2: empty lines before a request line are passed over.
+            while buffer.startswith(b"\r\n"):
+                buffer = buffer[2:]
+            self._buffer = buffer
+        end = buffer.find(END)
+        if end < 0:
+            if buffer:
+                self._check_incomplete(buffer)
+            return None
+        self._buffer = buffer[end + 4 :]
+        return self._parser.parse(buffer[: end + 4])
+
+    def next_body(self, decoder: BodyDecoder) -> bytes | None:
+        """The next piece of a body; ``None`` while there is none. ``b""`` only at its end.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        if not self._buffer:
+            return None
+        data, self._buffer = self._buffer, b""
+        body = decoder.feed(data)
+        if decoder.is_complete:
+            self._buffer = decoder.rest
+        return body if body or decoder.is_complete else None
+
+    def _check_incomplete(self, buffer: bytes) -> None:
+        """Give up on a head that cannot become a good one, before all of it has come."""
+        limits = self._limits
+        line = buffer.find(b"\r\n")
+        if (len(buffer) if line < 0 else line) > limits.target_bytes + REQUEST_LINE_REST:
+            raise ProtocolError("the target is too long", status=414)
+        if len(buffer) > limits.head_bytes:
+            raise ProtocolError("there is too much of headers", status=431)
+        # The last CR may be half of a line's end.
+        lines = buffer[:-1] if buffer.endswith(b"\r") else buffer
+        lines = lines.replace(b"\r\n", b"")
+        if b"\n" in lines or b"\r" in lines or b"\0" in lines:
+            raise ProtocolError("a line does not end in CR LF")

@@ -1,0 +1,193 @@
+"""One request and its answer, as ASGI sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+from bulkhead_trio.http.engine._answer_rules import (
+    LAST_CHUNK,
+    AnswerHead,
+    Framing,
+    answer_head,
+    chunk,
+)
+from bulkhead_trio.http.engine._body_rules import BodyDecoder, decoder_for
+from bulkhead_trio.http.engine._head_rules import NO_BODY, Head
+from bulkhead_trio.http.engine.errors import LocalProtocolError, ProtocolError
+
+if TYPE_CHECKING:
+    from bulkhead_trio.http.engine.connection import Connection
+
+_ASGI = {"version": "3.0", "spec_version": "2.5"}
+
+
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        head: the request's.
+        has_started: whether any of the answer has been sent.
+        is_over: whether all of it has.
+    """
+
+    __slots__ = (
+        "_answer", "_connection", "_decoder", "_left", "_owes_continue", "_pending", "has_started",
+        "head", "is_over", "leaves_open",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, head: Head) -> None:
+        self.head = head
+        self._connection = connection
+        self._decoder: BodyDecoder | None = None if head.body == NO_BODY else decoder_for(head.body)
+        self._owes_continue = head.expects_continue and self._decoder is not None
+        self._answer: AnswerHead | None = None
+        self._left = 0
+        self._pending = self._decoder is None
+        self.has_started = False
+        self.is_over = False
+        self.leaves_open = head.keeps_alive
+
+    @property
+    def is_half_way(self) -> bool:
+        """Whether an answer has been begun and not ended: nothing else can be said then."""
+        return self.has_started and not self.is_over
+
+    def asgi_scope(self) -> dict[str, Any]:
+        """The request for the application."""
+        head, connection = self.head, self._connection
+        raw_path, _, query = head.target.partition(b"?")
+        path = raw_path.decode("ascii")
+        if "%" in path:
+            path = unquote_to_bytes(raw_path).decode("utf-8", errors="replace")
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": "1.1" if head.is_http_11 else "1.0",
+            "method": head.method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": connection.client,
+            "server": connection.serving.address,
+            "extensions": {},
+        }
+
+    # --- the request -----------------------------------------------------------------------------
+
+    async def receive(self) -> dict[str, Any]:
+        """ASGI's ``receive``: the body piece by piece; then, that the client has gone."""
+        decoder = self._decoder
+        if decoder is None:
+            if self._owes_body_event():
+                return {"type": "http.request", "body": b"", "more_body": False}
+            if not self.is_over:
+                await self._connection.until_gone()
+            return {"type": "http.disconnect"}
+        try:
+            if self._owes_continue:
+                self._owes_continue = False
+                await self._connection.tell_to_go_on()
+            body = await self._connection.read_body(decoder)
+        except (ProtocolError, OSError) as error:
+            await self._connection.fail(error)
+        if decoder.is_complete:
+            self._decoder = None
+            self._pending = False
+        return {"type": "http.request", "body": body, "more_body": not decoder.is_complete}
+
+    def _owes_body_event(self) -> bool:
+        """An application may ask once for a body that is not there."""
+        if self._pending:
+            self._pending = False
+            return True
+        return False
+
+    # --- the answer ------------------------------------------------------------------------------
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """ASGI's ``send``. Where the client has gone, the application is cancelled.
+
+        Raises:
+            LocalProtocolError: the message is none, or not one that may come now.
+        """
+        kind = message["type"]
+        try:
+            if kind == "http.response.start":
+                self._start(message)
+            elif kind == "http.response.body":
+                body, more = message.get("body", b""), message.get("more_body", False)
+                await self._send_body(body, more=more)
+            else:
+                raise LocalProtocolError(f"there is no message {kind!r} for HTTP")
+        except (ProtocolError, OSError) as error:
+            await self._connection.fail(error)
+
+    def _start(self, message: dict[str, Any]) -> None:
+        if self._answer is not None:
+            raise LocalProtocolError("the answer has been begun already")
+        head = self.head
+        self._answer = answer = answer_head(
+            message["status"],
+            message.get("headers", ()),
+            date_line=self._connection.serving.date_line(),
+            is_to_head=head.method == "HEAD",
+            is_http_11=head.is_http_11,
+        )
+        self._left = answer.length
+        if answer.says_close or answer.framing is Framing.CLOSE:
+            self.leaves_open = False
+        if self._decoder is not None:
+            # What has not come yet of the body would have to be waited for, or, where the client
+            # was to be told to send it, may come or not: the connection ends with this answer.
+            self._connection.skip_body(self._decoder)
+            if self._owes_continue or not self._decoder.is_complete:
+                self.leaves_open = False
+
+    async def _send_body(self, body: bytes, *, more: bool) -> None:
+        answer = self._answer
+        if answer is None or self.is_over:
+            raise LocalProtocolError("there is no answer that this could be the body of")
+        data = self._framed(answer, body, more=more)
+        if not self.has_started:
+            self.has_started = True
+            data = answer.wire + self._connection_line() + data
+        self.is_over = not more
+        if data:
+            await self._connection.write(data)
+
+    def _framed(self, answer: AnswerHead, body: bytes, *, more: bool) -> bytes:
+        match answer.framing:
+            case Framing.NONE:
+                return b""
+            case Framing.CLOSE:
+                return body
+            case Framing.CHUNKED:
+                data = chunk(body) if body else b""
+                return data if more else data + LAST_CHUNK
+            case Framing.LENGTH:
+                self._left -= len(body)
+                if self._left < 0 or (self._left and not more):
+                    self.leaves_open = False
+                    raise LocalProtocolError("the body is not as long as Content-Length says")
+                return body
+
+    def _connection_line(self) -> bytes:
+        if not self.leaves_open or self._connection.serving.is_draining:
+            self.leaves_open = False
+            return b"connection: close\r\n\r\n"
+        if not self.head.is_http_11:
+            return b"connection: keep-alive\r\n\r\n"
+        return b"\r\n"
+
+    def finish(self) -> None:
+        """The application has returned: is its answer whole?
+
+        Raises:
+            LocalProtocolError: the application has left its answer undone.
+        """
+        if not self.is_over:
+            raise LocalProtocolError("the application returned before its answer was complete")
