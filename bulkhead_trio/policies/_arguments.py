@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from bulkhead_trio.policies.bulkhead._sync_policy import SyncPolicy
 from bulkhead_trio.policies.policy import Policy
 
 
@@ -21,8 +22,12 @@ def innermost_arguments(
         work: what the policy was told to call.
         args: with what.
     """
-    while args and isinstance(getattr(work, "__self__", None), Policy):
-        work, args = args[0], args[1:]
-    if isinstance(work, functools.partial):
-        return (*work.args, *args), work.keywords
-    return args, {}
+    keywords: dict[str, Any] = {}
+    while True:
+        if isinstance(work, functools.partial):
+            args, keywords = (*work.args, *args), {**work.keywords, **keywords}
+            work = work.func
+        elif args and isinstance(getattr(work, "__self__", None), Policy | SyncPolicy):
+            work, args = args[0], args[1:]
+        else:
+            return args, keywords

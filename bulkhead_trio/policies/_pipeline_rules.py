@@ -42,6 +42,7 @@ class When(enum.Enum):
     INNER_OUTLASTS_OUTER = enum.auto()
     INNER_GOES_ON = enum.auto()
     INNER_WAITS_UNDER_TIMEOUT = enum.auto()
+    INNER_ENDS_LATER = enum.auto()
 
 
 @attrs.frozen
@@ -77,6 +78,22 @@ WRONG_ORDERS = (
     WrongOrder(Kind.RETRY, Kind.RETRY, "the tries would multiply"),
     WrongOrder(Kind.HEDGE, Kind.HEDGE, "the calls would multiply"),
     WrongOrder(Kind.HEDGE, Kind.RETRY, "each hedge would retry by itself, and the tries multiply"),
+    WrongOrder(
+        Kind.BREAKER,
+        Kind.SINGLE_FLIGHT,
+        "one failure would count once for each who shares it",
+    ),
+    WrongOrder(
+        Kind.THROTTLE,
+        Kind.SINGLE_FLIGHT,
+        "one refusal would count once for each who shares it",
+    ),
+    WrongOrder(
+        Kind.TIMEOUT,
+        Kind.TIMEOUT,
+        "the inner limit is not the shorter one, so it never acts",
+        When.INNER_ENDS_LATER,
+    ),
     WrongOrder(
         Kind.HEDGE, Kind.SINGLE_FLIGHT, "a second try would join the first, and hedge nothing"
     ),
@@ -149,5 +166,7 @@ def _holds(when: When, outer: Layer, between: Sequence[Layer], inner: Layer) -> 
             return 0 < inner.max_wait < math.inf and outer.seconds <= inner.max_wait
         case When.INNER_GOES_ON:
             return not inner.obeys_cancellation
+        case When.INNER_ENDS_LATER:
+            return outer.seconds <= inner.seconds
         case When.INNER_WAITS_UNDER_TIMEOUT:
             return inner.max_wait > 0 and any(layer.kind is Kind.TIMEOUT for layer in between)

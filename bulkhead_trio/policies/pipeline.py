@@ -9,6 +9,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 import attrs
 
 from bulkhead_trio.policies._pipeline_rules import Finding, Layer, first_wrong_order
+from bulkhead_trio.policies.bulkhead._sync_policy import SyncPolicy
 from bulkhead_trio.policies.policy import Kind, Policy
 
 T = TypeVar("T")
@@ -51,24 +52,27 @@ class Pipeline(Policy):
     A pipeline inside a pipeline counts as its policies do.
 
     Args:
-        policies: outermost first; one or more.
+        policies: outermost first; one or more. One that runs plain functions (`ThreadBulkhead`,
+            `ProcessBulkhead`) can be the last only.
         name: for statistics and messages.
         allow_any_order: whether to trust the order given, whatever is known of it.
 
     Raises:
         PipelineOrderError: the order is known to be wrong.
         ValueError: there is no policy, or one policy is there twice.
+        TypeError: one of them is no policy, or runs plain functions and is not the last.
     """
 
     kind = Kind.PIPELINE
 
     def __init__(
-        self, *policies: Policy, name: str = "pipeline", allow_any_order: bool = False
+        self, *policies: Policy | SyncPolicy, name: str = "pipeline", allow_any_order: bool = False
     ) -> None:
         self.name = name
         self.policies = tuple(_flattened(policies))
         if not self.policies:
             raise ValueError("policies must be one or more")
+        _check_types(self.policies)
         if len({id(policy) for policy in self.policies}) < len(self.policies):
             raise ValueError("policies must differ: a call cannot pass the same one twice")
         finding = first_wrong_order([_layer_of(policy) for policy in self.policies])
@@ -105,7 +109,17 @@ class Pipeline(Policy):
         return f"Pipeline({' > '.join(_title(policy) for policy in self.policies)})"
 
 
-def _flattened(policies: tuple[Policy, ...]) -> Iterator[Policy]:
+def _check_types(policies: tuple[Policy | SyncPolicy, ...]) -> None:
+    for place, policy in enumerate(policies, start=1):
+        if not isinstance(policy, Policy | SyncPolicy):
+            raise TypeError(f"policies must be policies, not {policy!r}")
+        if isinstance(policy, SyncPolicy) and place < len(policies):
+            raise TypeError(
+                f"{_title(policy)} runs plain functions, so it can be the innermost policy only"
+            )
+
+
+def _flattened(policies: tuple[Policy | SyncPolicy, ...]) -> Iterator[Policy | SyncPolicy]:
     for policy in policies:
         if isinstance(policy, Pipeline):
             yield from policy.policies
@@ -113,11 +127,11 @@ def _flattened(policies: tuple[Policy, ...]) -> Iterator[Policy]:
             yield policy
 
 
-def _title(policy: Policy) -> str:
+def _title(policy: Policy | SyncPolicy) -> str:
     return f"{policy.kind.value} {policy.name}".rstrip()
 
 
-def _layer_of(policy: Policy) -> Layer:
+def _layer_of(policy: Policy | SyncPolicy) -> Layer:
     is_timeout = policy.kind is Kind.TIMEOUT
     return Layer(
         kind=policy.kind,

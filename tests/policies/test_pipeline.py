@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
@@ -9,7 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bulkhead_trio import BulkheadFull, CircuitBreaker, Consecutive
+from bulkhead_trio import (
+    BulkheadFull,
+    CircuitBreaker,
+    Consecutive,
+    SingleFlight,
+    ThreadBulkhead,
+)
 from bulkhead_trio.policies.bulkhead import Bulkhead, BulkheadStatistics
 from bulkhead_trio.policies.pipeline import Pipeline, PipelineOrderError
 from bulkhead_trio.policies.policy import Kind, Policy
@@ -97,6 +104,28 @@ def test_pipeline_refuses_nothing_and_the_same_twice() -> None:
     one = Noting("one", [])
     with pytest.raises(ValueError, match="policies must differ"):
         Pipeline(one, one, allow_any_order=True)
+
+
+def test_pipeline_takes_policies_only() -> None:
+    """What is none is refused; threads belong to the very inside."""
+    with pytest.raises(TypeError, match="policies must be policies, not 5"):
+        Pipeline(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="bulkhead t runs plain functions"):
+        Pipeline(ThreadBulkhead("t", 1), CircuitBreaker("b"))
+
+
+async def test_pipeline_keys_see_through_threads() -> None:
+    """A key function gets the function's own arguments, whatever runs it."""
+    seen: list[int] = []
+
+    def key(number: int) -> int:
+        seen.append(number)
+        return number
+
+    pipeline = Pipeline(SingleFlight().keyed(key), ThreadBulkhead("t", 1))
+    assert await pipeline.call(lambda number: 2 * number, 21) == 42  # type: ignore[arg-type]
+    assert await pipeline.call(functools.partial(lambda number: 2 * number, 5)) == 10  # type: ignore[arg-type]
+    assert seen == [21, 5]
 
 
 def test_pipeline_prints_itself() -> None:

@@ -25,6 +25,8 @@ ALWAYS_WRONG = [
     (Kind.RETRY, Kind.RETRY),
     (Kind.HEDGE, Kind.HEDGE),
     (Kind.HEDGE, Kind.RETRY),
+    (Kind.BREAKER, Kind.SINGLE_FLIGHT),
+    (Kind.THROTTLE, Kind.SINGLE_FLIGHT),
     (Kind.HEDGE, Kind.SINGLE_FLIGHT),
     (Kind.BULKHEAD, Kind.SINGLE_FLIGHT),
     (Kind.BULKHEAD, Kind.RETRY),
@@ -39,7 +41,7 @@ def layer(kind: Kind, **more: float | bool) -> Layer:
 @pytest.mark.parametrize(("outer", "inner"), list(itertools.product(Kind, Kind)))
 def test_order_of_two_is_wrong_exactly_where_the_table_says(outer: Kind, inner: Kind) -> None:
     """Two plain policies are wrong in these orders and in no other."""
-    found = first_wrong_order([layer(outer), layer(inner)])
+    found = first_wrong_order([layer(outer, seconds=2.0), layer(inner, seconds=1.0)])
     assert (found is not None) == ((outer, inner) in ALWAYS_WRONG)
     if found is not None:
         assert (found.outer, found.inner) == (outer.value, inner.value)
@@ -49,7 +51,7 @@ def test_order_of_two_is_wrong_exactly_where_the_table_says(outer: Kind, inner: 
 @pytest.mark.parametrize(("outer", "inner"), ALWAYS_WRONG)
 def test_order_is_wrong_whatever_stands_between(outer: Kind, inner: Kind) -> None:
     """Being outside counts, not being next to each other."""
-    layers = [layer(Kind.THROTTLE), layer(outer), layer(Kind.RATE_LIMIT), layer(inner)]
+    layers = [layer(Kind.PIPELINE), layer(outer), layer(Kind.RATE_LIMIT), layer(inner)]
     assert first_wrong_order(layers) is not None
 
 
@@ -90,6 +92,13 @@ def test_timeout_outlasts_the_wait_inside_it(
 ) -> None:
     """A wait as long as the timeout or longer is wrong, unless it has no limit but the deadline."""
     layers = [layer(Kind.TIMEOUT, seconds=seconds), layer(kind, max_wait=max_wait)]
+    assert (first_wrong_order(layers) is not None) == is_wrong
+
+
+@pytest.mark.parametrize(("inner", "is_wrong"), [(0.9, False), (1.0, True), (5.0, True)])
+def test_timeout_in_a_timeout_is_the_shorter_one(inner: float, is_wrong: bool) -> None:
+    """One that is as long as what is round it, or longer, could as well not be there."""
+    layers = [layer(Kind.TIMEOUT, seconds=1.0), layer(Kind.TIMEOUT, seconds=inner)]
     assert (first_wrong_order(layers) is not None) == is_wrong
 
 
