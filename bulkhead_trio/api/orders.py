@@ -14,7 +14,7 @@ from bulkhead_trio.api._wire import rate_limit_headers, wire_time
 from bulkhead_trio.api.messages import Request, Response, invalid_body
 from bulkhead_trio.api.routes import Route, answer
 from bulkhead_trio.database.orders import Order, OrderRecord
-from bulkhead_trio.errors import InvalidHeader, RateLimited
+from bulkhead_trio.errors import InvalidHeader, NotFound, RateLimited
 from bulkhead_trio.orders import OrderDesk
 from bulkhead_trio.policies.queue import Priority
 from bulkhead_trio.tenancy import ApiKeyGuard
@@ -97,6 +97,8 @@ class OrdersResource:
         """One order."""
         self._guard.check(request.headers.get("x-api-key"))
         order_id = request.path_values["orderId"]
+        if not is_order_id(order_id):
+            raise NotFound("There is no order with this id.")
         return Response.json(_wire(await self._desk.find(order_id, timeout=request.timeout())))
 
     async def metrics(self, request: Request) -> Response:
@@ -115,6 +117,11 @@ class OrdersResource:
         )
 
 
+def is_order_id(text: str) -> bool:
+    """Whether an order can have this id: PostgreSQL keeps any character but NUL."""
+    return 1 <= len(text) <= LONGEST_ID and "\0" not in text
+
+
 def _user_id(request: Request) -> str:
     user_id = request.headers.get("x-user-id")
     if user_id is None or not _USER_ID.fullmatch(user_id):
@@ -124,7 +131,7 @@ def _user_id(request: Request) -> str:
 
 def _order(request: Request, user_id: str) -> Order:
     body = request.json(_DECODER)
-    if "\0" in body.order_id:
+    if not is_order_id(body.order_id):
         raise invalid_body("$.orderId", "must not contain the character NUL")
     return Order(body.order_id, user_id, _amount(body.amount), int(PRIORITIES[body.priority]))
 

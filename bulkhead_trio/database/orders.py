@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 
 import attrs
+import psycopg
 
 from bulkhead_trio.database.connection import Connection
 from bulkhead_trio.database.pool import Pool
+from bulkhead_trio.errors import DatabaseUnavailable
+
+_log = logging.getLogger("bulkhead_trio.orders")
 
 _INSERT = """
 INSERT INTO orders (order_id, user_id, amount, priority) VALUES (%s, %s, %s, %s)
@@ -48,8 +54,14 @@ WITH done AS (
 INSERT INTO order_ledger (order_id, amount) SELECT order_id, amount FROM done
 """
 
+_OF_THE_ORDER = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
+"""What completing an order fails with when the order itself is to blame: a value that does not fit, a
+constraint, a trigger that objects."""
+
 _END_ATTEMPT = """
-UPDATE orders SET status = %s, updated_at = now() WHERE order_id = %s AND status = 'processing'
+UPDATE orders SET failures = failures + 1, updated_at = now(),
+    status = CASE WHEN failures + 1 >= %s THEN 'failed' ELSE 'queued' END
+WHERE order_id = %s AND status = 'processing' RETURNING failures, status = 'failed'
 """
 
 
@@ -94,6 +106,19 @@ class OpenOrder:
     priority: int
 
 
+@attrs.frozen
+class EndedAttempt:
+    """What has come of an attempt that failed.
+
+    Attributes:
+        failures: how many have by now.
+        is_last: whether the order has been given up.
+    """
+
+    failures: int
+    is_last: bool
+
+
 class PostgresOrderStore:
     """Keeps orders in PostgreSQL.
 
@@ -112,7 +137,7 @@ class PostgresOrderStore:
         It is committed when this returns.
         """
         parameters = (order.order_id, order.user_id, order.amount, order.priority)
-        async with self._pool.acquire() as connection:
+        async with self._asking() as connection:
             cursor = await connection.execute(_INSERT, parameters, prepare=True)
             if cursor.rowcount:
                 return None
@@ -121,7 +146,7 @@ class PostgresOrderStore:
 
     async def find(self, order_id: str) -> OrderRecord | None:
         """The order of that id."""
-        async with self._pool.acquire() as connection:
+        async with self._asking() as connection:
             return await _find(connection, order_id)
 
     async def open_orders(
@@ -134,36 +159,77 @@ class PostgresOrderStore:
             idle_seconds: only those that nothing has happened to for so long.
             excluding: ids to leave out.
         """
-        async with self._pool.acquire() as connection:
+        async with self._asking() as connection:
             parameters = (list(excluding), idle_seconds, limit)
             cursor = await connection.execute(_OPEN, parameters, prepare=True)
             return [OpenOrder(*row) for row in await cursor.fetchall()]
 
     async def count_open(self, *, excluding: Sequence[str]) -> int:
         """How many are still to be done, besides those ``excluding`` names."""
-        async with self._pool.acquire() as connection:
+        async with self._asking() as connection:
             cursor = await connection.execute(_COUNT_OPEN, (list(excluding),), prepare=True)
             row = await cursor.fetchone()
         return int(row[0]) if row else 0
 
     async def begin(self, order_id: str) -> int | None:
         """Say that an attempt begins; its number, or ``None`` where the order is done already."""
-        async with self._pool.acquire() as connection:
+        async with self._asking() as connection:
             cursor = await connection.execute(_BEGIN, (order_id,), prepare=True)
             row = await cursor.fetchone()
         return None if row is None else int(row[0])
 
     async def complete(self, order_id: str) -> bool:
-        """Book the order and mark it completed, both or neither; whether this call did it."""
-        async with self._pool.acquire() as connection:
+        """Book the order and mark it completed, both or neither; whether this call did it.
+
+        Raises:
+            psycopg.Error: the order cannot be booked as it is.
+        """
+        async with self._asking(blames=_OF_THE_ORDER) as connection:
             cursor = await connection.execute(_COMPLETE, (order_id,), prepare=True)
             return cursor.rowcount == 1
 
-    async def end_attempt(self, order_id: str, *, is_last: bool) -> None:
-        """Put an order whose attempt failed back among the queued, or give it up."""
+    async def end_attempt(self, order_id: str, *, most_failures: int) -> EndedAttempt | None:
+        """Put an order whose attempt failed back among the queued, or give it up.
+
+        Args:
+            order_id: which.
+            most_failures: with so many it is given up.
+
+        Returns:
+            What has come of it; ``None`` where the order is done already.
+        """
+        async with self._asking() as connection:
+            parameters = (most_failures, order_id)
+            cursor = await connection.execute(_END_ATTEMPT, parameters, prepare=True)
+            row = await cursor.fetchone()
+        return None if row is None else EndedAttempt(*row)
+
+    @asynccontextmanager
+    async def _asking(
+        self, *, blames: tuple[type[psycopg.Error], ...] = ()
+    ) -> AsyncIterator[Connection]:
+        """A connection for statements that fail by the database's own fault.
+
+        A table that is not there, a right that is missing, a server that has become read-only: for
+        whoever wants an order processed, the database is as good as away.
+
+        Args:
+            blames: errors that say something of the order instead, and pass as they are.
+        """
+        passing: tuple[type[psycopg.Error], ...] = (
+            psycopg.OperationalError,  # the pool has to see these two
+            psycopg.InterfaceError,
+            *blames,
+        )
         async with self._pool.acquire() as connection:
-            status = "failed" if is_last else "queued"
-            await connection.execute(_END_ATTEMPT, (status, order_id), prepare=True)
+            try:
+                yield connection
+            except passing:
+                raise
+            except psycopg.Error as error:
+                words = " ".join(str(error).split())
+                _log.warning("the orders' database refuses a statement: %s", words)
+                raise DatabaseUnavailable("the database refuses what orders need") from error
 
 
 async def _find(connection: Connection, order_id: str) -> OrderRecord | None:

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 import attrs
 import trio
 
-from bulkhead_trio.database.orders import OpenOrder, Order, OrderRecord
+from bulkhead_trio.database.orders import EndedAttempt, OpenOrder, Order, OrderRecord
 from bulkhead_trio.errors import (
     BulkheadFull,
     BulkheadTrioError,
@@ -41,17 +41,17 @@ Args = TypeVarTuple("Args")
 
 _log = logging.getLogger("bulkhead_trio.orders")
 
-MOST_ATTEMPTS = 5
+MOST_FAILURES = 5
 """An order whose processing has failed this often, with the database there, is given up."""
+
+FIRST_SETBACK_SECONDS = 0.5
+"""The pause after an attempt that failed; twice as long after each further one, up to the sweep's."""
 
 SWEEP_SECONDS = 30.0
 """Between two looks for orders that nobody has in memory."""
 
 ORPHANED_SECONDS = 60.0
 """An open order to which nothing has happened for so long is taken to be nobody's."""
-
-FEED_AGAIN_SECONDS = 1.0
-"""Between two tries to read the backlog while the database does not answer."""
 
 
 class OrderStore(Protocol):
@@ -77,7 +77,7 @@ class OrderStore(Protocol):
     async def complete(self, order_id: str) -> bool:
         """Do what the order asks for and mark it completed, both or neither."""
 
-    async def end_attempt(self, order_id: str, *, is_last: bool) -> None:
+    async def end_attempt(self, order_id: str, *, most_failures: int) -> EndedAttempt | None:
         """Put an order whose attempt failed back, or give it up."""
 
 
@@ -151,6 +151,9 @@ class OrderDesk:
         self._is_behind = True  # what an earlier process left is not in memory yet
         self._idle_seconds = 0.0
         self._feeder_wakes = trio.Event()
+        self._setbacks = 0
+        self._refill_at = -math.inf
+        self._cooling: dict[str, float] = {}
 
     # --- in --------------------------------------------------------------------------------------
 
@@ -176,7 +179,8 @@ class OrderDesk:
             DeadlineExceeded: the deadline passed.
             DatabaseUnavailable: the database is away.
         """
-        self._check_room(order.priority)
+        if order.order_id not in self._in_memory:
+            self._check_room(order.priority)
         is_first = order.order_id not in self._arriving
         self._arriving.add(order.order_id)
         try:
@@ -290,7 +294,10 @@ class OrderDesk:
             attempt = await self._ask(self._store.begin, order_id)
             is_ended = attempt is None or await self._attempt(order_id, attempt)
         except BulkheadTrioError as error:
-            _log.debug("an order has to wait: %s", error.code)
+            self._set_back(error)
+        except Exception as error:  # noqa: BLE001  whatever it is, the order stays and the desk too
+            _log.exception("processing an order failed")
+            self._set_back(error)
         finally:
             if is_ended:
                 self._in_memory.discard(order_id)
@@ -306,36 +313,65 @@ class OrderDesk:
         except BulkheadTrioError:
             raise  # says nothing of the order
         except Exception:  # noqa: BLE001  one order that cannot be done must not stop the others
-            is_last = number >= MOST_ATTEMPTS
             _log.exception("attempt %d of an order failed", number)
-            await self._ask_to_end(order_id, is_last=is_last)
-            return is_last
+            ended = await self._ask(self._end_attempt, order_id)
+            if ended is None or ended.is_last:
+                return True
+            pause = FIRST_SETBACK_SECONDS * 2.0**ended.failures
+            self._cooling[order_id] = trio.current_time() + pause
+            return False
+        self._setbacks = 0
         return True
 
-    async def _ask_to_end(self, order_id: str, *, is_last: bool) -> None:
-        async def end() -> None:
-            await self._store.end_attempt(order_id, is_last=is_last)
+    async def _end_attempt(self, order_id: str) -> EndedAttempt | None:
+        return await self._store.end_attempt(order_id, most_failures=MOST_FAILURES)
 
-        await self._ask(end)
+    def _set_back(self, error: Exception) -> None:
+        """The store is in trouble: bring nothing back for a while, longer each time."""
+        told = error.retry_after if isinstance(error, BulkheadTrioError) else None
+        pause = max(told or 0.0, FIRST_SETBACK_SECONDS * 2.0 ** min(self._setbacks, 10))
+        self._setbacks += 1
+        self._refill_at = trio.current_time() + min(pause, SWEEP_SECONDS)
 
     # --- the feeder ------------------------------------------------------------------------------
 
     async def _feed(self) -> None:
-        """Bring open orders back into the queue: at start, when there is room, and now and then."""
+        """Bring open orders back into the queue: at start, when there is room, and now and then.
+
+        Nothing that the store does ends this: it serves the orders, and the server serves more.
+        """
         while True:
-            if self._is_behind and (room := self._queue.places - len(self._queue)) > 0:
+            room = self._queue.places - len(self._queue)
+            if self._is_behind and room > 0 and trio.current_time() >= self._refill_at:
                 try:
                     await self._refill(room)
                 except BulkheadTrioError as error:
-                    wait = max(FEED_AGAIN_SECONDS, error.retry_after or 0.0)
-                    await trio.sleep(min(wait, SWEEP_SECONDS))
-                    continue
-            with trio.move_on_after(SWEEP_SECONDS) as pause:
+                    self._set_back(error)
+                except Exception as error:  # noqa: BLE001
+                    _log.exception("reading the open orders failed")
+                    self._set_back(error)
+            with trio.move_on_after(self._seconds_to_next_look()) as pause:
                 await self._feeder_wakes.wait()
             self._feeder_wakes = trio.Event()
             if pause.cancelled_caught and not self._is_behind:
                 self._is_behind = True
-                self._idle_seconds = ORPHANED_SECONDS
+                # Orders that cooled down are this desk's own; others may be another's.
+                self._idle_seconds = 0.0 if self._cool_down() else ORPHANED_SECONDS
+
+    def _seconds_to_next_look(self) -> float:
+        now = trio.current_time()
+        moments = [now + SWEEP_SECONDS, *self._cooling.values()]
+        if self._is_behind and self._refill_at > now:
+            moments.append(self._refill_at)
+        return max(0.0, min(moments) - now)
+
+    def _cool_down(self) -> bool:
+        """Forget the pauses that are over; whether there were any."""
+        now = trio.current_time()
+        over = [order_id for order_id, until in self._cooling.items() if until <= now]
+        for order_id in over:
+            del self._cooling[order_id]
+        return bool(over)
 
     async def _refill(self, room: int) -> None:
         idle_seconds, self._is_behind = self._idle_seconds, False
@@ -352,7 +388,8 @@ class OrderDesk:
                 self._enqueue(each.order_id, each.priority)
 
     async def _read_open(self, room: int, idle_seconds: float) -> list[OpenOrder]:
-        excluding = (*self._in_memory, *self._arriving)
+        self._cool_down()
+        excluding = (*self._in_memory, *self._arriving, *self._cooling)
         before = self._forgotten
         counted = await self._store.count_open(excluding=excluding)
         self._elsewhere = counted + self._forgotten - before

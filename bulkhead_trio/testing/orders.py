@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Sequence
 
 import attrs
 import trio
 
-from bulkhead_trio.database.orders import OpenOrder, Order, OrderRecord
+from bulkhead_trio.database.orders import EndedAttempt, OpenOrder, Order, OrderRecord
 from bulkhead_trio.errors import DatabaseUnavailable
 
 _EPOCH = datetime.datetime(2026, 2, 11, 12, 0, tzinfo=datetime.UTC)
@@ -23,6 +24,7 @@ class ScriptedOrderStore:
     Attributes:
         records: the orders, in the order of their arrival.
         ledger: the ids of completed orders, in the order of their completion.
+        failures: how many attempts of each have failed with the store there.
         seconds: what each call takes.
         complete_seconds: what a completion takes beyond that.
         is_away: whether every call fails.
@@ -33,6 +35,7 @@ class ScriptedOrderStore:
     def __init__(self, *, seconds: float = 0.0) -> None:
         self.records: dict[str, OrderRecord] = {}
         self.ledger: list[str] = []
+        self.failures: Counter[str] = Counter()
         self.seconds = seconds
         self.complete_seconds = 0.0
         self.is_away = False
@@ -105,13 +108,16 @@ class ScriptedOrderStore:
         self.ledger.append(order_id)
         return True
 
-    async def end_attempt(self, order_id: str, *, is_last: bool) -> None:
+    async def end_attempt(self, order_id: str, *, most_failures: int) -> EndedAttempt | None:
         """Put an order whose attempt failed back, or give it up."""
         await self._answer()
         record = self.records[order_id]
-        if record.status == "processing":
-            status = "failed" if is_last else "queued"
-            self._move(record, status=status, attempts=record.attempts)
+        if record.status != "processing":
+            return None
+        self.failures[order_id] += 1
+        is_last = self.failures[order_id] >= most_failures
+        self._move(record, status="failed" if is_last else "queued", attempts=record.attempts)
+        return EndedAttempt(self.failures[order_id], is_last)
 
     def _open(self) -> list[OrderRecord]:
         return [each for each in self.records.values() if each.status in ("queued", "processing")]

@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from bulkhead_trio.database import PoolSettings, create_pool
-from bulkhead_trio.database.orders import OpenOrder, Order, PostgresOrderStore
+from bulkhead_trio.database.orders import EndedAttempt, OpenOrder, Order, PostgresOrderStore
+from bulkhead_trio.errors import DatabaseUnavailable
 
 
 @asynccontextmanager
@@ -104,20 +105,52 @@ async def test_store_open_orders_come_most_urgent_first(database: str) -> None:
         assert await store.open_orders(limit=10, idle_seconds=60, excluding=[]) == []
 
 
-@pytest.mark.parametrize(("is_last", "status"), [(False, "queued"), (True, "failed")])
-async def test_store_attempt_that_failed(database: str, is_last: bool, status: str) -> None:
+@pytest.mark.parametrize(("most", "status"), [(2, "queued"), (1, "failed")])
+async def test_store_attempt_that_failed(database: str, most: int, status: str) -> None:
     """It goes back, or is given up; what is completed stays so."""
     async with opened(database) as store:
         await store.insert(order(1))
         await store.begin("order-1")
-        await store.end_attempt("order-1", is_last=is_last)
+        ended = await store.end_attempt("order-1", most_failures=most)
+        assert ended == EndedAttempt(failures=1, is_last=status == "failed")
         found = await store.find("order-1")
         assert found is not None
         assert found.status == status
         await store.insert(order(2))
         await store.begin("order-2")
         await store.complete("order-2")
-        await store.end_attempt("order-2", is_last=is_last)
+        assert await store.end_attempt("order-2", most_failures=most) is None
         found = await store.find("order-2")
         assert found is not None
         assert found.status == "completed"
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "ALTER TABLE orders RENAME TO elsewhere",
+        "ALTER DATABASE {name} SET default_transaction_read_only = on",
+    ],
+)
+async def test_store_whose_database_refuses_is_away(database: str, trouble: str) -> None:
+    """A table that is gone, a server that became read-only: unavailable, not a mistake of ours."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(trouble.format(name=connection.info.dbname).encode())
+    async with opened(database) as store:
+        with pytest.raises(DatabaseUnavailable):
+            await store.insert(order(1))
+        with pytest.raises(DatabaseUnavailable):
+            await store.begin("order-1")
+
+
+async def test_store_order_that_a_trigger_objects_to_is_to_blame(database: str) -> None:
+    """What the ledger refuses of one order is that order's failure, and no other's."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ALTER TABLE order_ledger ADD CHECK (amount < 100)")
+    async with opened(database) as store:
+        for number, amount in ((1, "5"), (2, "500")):
+            await store.insert(order(number, amount=amount))
+            await store.begin(f"order-{number}")
+        with pytest.raises(psycopg.IntegrityError):
+            await store.complete("order-2")
+        assert await store.complete("order-1")

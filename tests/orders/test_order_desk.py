@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from bulkhead_trio import BulkheadFull, CircuitOpen, DeadlineExceeded
+from bulkhead_trio.database.orders import OpenOrder
 from bulkhead_trio.errors import Conflict, DatabaseUnavailable, NotFound
 from bulkhead_trio.testing import CancellationPoint, ScriptedOrderStore, sweep_cancellations
 
@@ -168,6 +169,71 @@ async def test_order_that_cannot_be_done_is_given_up(autojump_clock: MockClock) 
         assert (await desk.find("order-1")).attempts == 5
         assert desk.statistics().waiting == 0
         assert desk.statistics().breaker.failures == 0
+
+
+async def test_outage_says_nothing_of_an_order(autojump_clock: MockClock) -> None:
+    """Attempts that the store was away for do not count towards giving an order up."""
+    store = ScriptedOrderStore(seconds=0.1)
+    async with running(make_desk(store, workers=1)) as desk:
+        await desk.accept(order(1))
+        store.is_away = True
+        await trio.sleep(300)
+        store.is_away = False
+        store.broken = {"order-1"}
+        await trio.sleep(20)
+        assert statuses(store) == {"order-1": "queued"}
+        store.broken = set()
+        await settle(store)
+        assert store.ledger == ["order-1"]
+
+
+async def test_store_that_only_cannot_complete_is_not_hammered(autojump_clock: MockClock) -> None:
+    """However healthy the rest of it: after each failure the pause is longer."""
+
+    class Stuck(ScriptedOrderStore):
+        async def complete(self, order_id: str) -> bool:  # noqa: ARG002
+            raise DatabaseUnavailable("scripted: the disk is full")
+
+    store = Stuck()
+    async with running(make_desk(store, workers=1)) as desk:
+        await desk.accept(order(1))
+        await trio.sleep(100)
+        assert (await desk.find("order-1")).attempts < 15
+
+
+async def test_mistake_in_the_store_harms_nobody_else(autojump_clock: MockClock) -> None:
+    """Whatever the store raises, whenever: the desk goes on, and asks less and less often."""
+
+    class Mistaken(ScriptedOrderStore):
+        calls = 0
+
+        async def open_orders(self, **_: object) -> list[OpenOrder]:  # type: ignore[override]
+            self.calls += 1
+            raise KeyError("scripted: a mistake")
+
+        async def begin(self, order_id: str) -> int | None:  # noqa: ARG002
+            self.calls += 1
+            raise KeyError("scripted: a mistake")
+
+    store = Mistaken()
+    async with running(make_desk(store, workers=1)) as desk:
+        await desk.accept(order(1))
+        await trio.sleep(200)
+        assert store.calls < 40
+        assert (await desk.accept(order(2))).is_new
+
+
+async def test_order_sent_again_to_a_full_queue_is_not_refused(autojump_clock: MockClock) -> None:
+    """It has its place already."""
+    store = ScriptedOrderStore()
+    store.complete_seconds = 4.0
+    async with running(make_desk(store, workers=1, queue=1)) as desk:
+        for number in range(2):
+            await desk.accept(order(number))
+            await trio.sleep(0.1)
+        with pytest.raises(BulkheadFull):
+            await desk.accept(order(2))
+        assert not (await desk.accept(order(1))).is_new
 
 
 async def test_accept_obeys_the_callers_limit(autojump_clock: MockClock) -> None:

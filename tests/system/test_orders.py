@@ -146,7 +146,9 @@ async def test_order_with_a_strange_id_is_found(server: Server, order_id: str) -
 async def test_order_that_is_not_there(server: Server) -> None:
     """404, as for a path that means nothing."""
     assert_problem(await ask(server.address, "/api/orders/nobody"), 404, "not_found")
-    assert_problem(await ask(server.address, "/api/orders/%FF"), 404, "not_found")
+    for order_id in ("%FF", "%00", "a%00b", "x" * 129):
+        answer = await ask(server.address, f"/api/orders/{order_id}")
+        assert_problem(answer, 404, "not_found")
     answer = await ask(server.address, "/api/orders", method="GET")
     assert_problem(answer, 405, "method_not_allowed")
 
@@ -215,6 +217,26 @@ async def test_production_asks_for_a_key(create_database: CreateDatabase, data_d
             assert_problem(answer, 403, "api_key_invalid")
         body = {"orderId": "x", "amount": 1}
         assert_problem(await send(server.address, body), 401, "api_key_missing")
+
+
+async def test_orders_table_that_is_gone_harms_no_tier(
+    create_database: CreateDatabase, data_dir: Path
+) -> None:
+    """Orders are refused, the rest of the server goes on, and they come back with the table."""
+    database = create_database()
+    with running_server(BUSY, data_dir=data_dir, database=database) as server:
+        body = {"orderId": "order-1", "amount": 1}
+        with connected(database) as connection:
+            connection.execute("INSERT INTO orders VALUES ('left', 'u', 1, 1)")
+            connection.execute("ALTER TABLE orders RENAME TO elsewhere")
+            for _ in range(3):
+                assert_problem(await send(server.address, body), 503, "database_unavailable")
+            data = await ask(server.address, "/api/data", headers={"X-Tenant-Tier": "free"})
+            assert data.status == 200
+            connection.execute("ALTER TABLE elsewhere RENAME TO orders")
+        assert (await send(server.address, body)).status == 202
+        await wait_completed(server, "order-1")
+        await wait_completed(server, "left")
 
 
 async def test_every_order_accepted_before_kill_is_completed_once(

@@ -8,6 +8,8 @@ CREATE TABLE orders (
     status     text        NOT NULL DEFAULT 'queued'
                CHECK (status IN ('queued', 'processing', 'completed', 'failed')),
     attempts   integer     NOT NULL DEFAULT 0,
+    -- Attempts that failed with the database there: those say something of the order.
+    failures   integer     NOT NULL DEFAULT 0,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
