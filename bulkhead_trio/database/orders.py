@@ -55,8 +55,8 @@ INSERT INTO order_ledger (order_id, amount) SELECT order_id, amount FROM done
 """
 
 _OF_THE_ORDER = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
-"""What completing an order fails with when the order itself is to blame: a value that does not fit, a
-constraint, a trigger that objects."""
+"""What completing an order fails with when the order itself is to blame: a value that does not fit,
+a constraint, a trigger that objects."""
 
 _END_ATTEMPT = """
 UPDATE orders SET failures = failures + 1, updated_at = now(),

@@ -45,7 +45,7 @@ MOST_FAILURES = 5
 """An order whose processing has failed this often, with the database there, is given up."""
 
 FIRST_SETBACK_SECONDS = 0.5
-"""The pause after an attempt that failed; twice as long after each further one, up to the sweep's."""
+"""The pause after an attempt that failed; twice as long after each further one, up to a sweep's."""
 
 SWEEP_SECONDS = 30.0
 """Between two looks for orders that nobody has in memory."""

@@ -15,6 +15,18 @@ def check_whole(name: str, value: int, *, minimum: int) -> None:
         raise ValueError(f"{name} must be a whole number, {minimum} or more, not {value!r}")
 
 
+def check_priority(value: int) -> None:
+    """Refuse a priority that is not a whole number: anything else need not have an order.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(  # noqa: TRY004  nonsense is a ValueError here, of whatever type it is
+            f"priority must be a whole number, not {value!r}"
+        )
+
+
 def check_seconds(name: str, value: float) -> None:
     """Refuse a duration that is negative, not a number or without an end.
 

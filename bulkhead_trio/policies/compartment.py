@@ -119,6 +119,10 @@ class Compartment(Policy):
         self._listeners = tuple(listeners)
         self._changes = trio.lowlevel.ParkingLot()
         self._drain_rate = DrainRate()
+        # Tasks in `put`: all who wait, and perhaps some that were taken a moment ago. Nought says
+        # that nobody waits, at less cost than asking the line.
+        self._in_line = 0
+        self._is_running = False
         self._is_supervised = False
         self._restart_at = float("-inf")
         self._completed = 0
@@ -146,16 +150,15 @@ class Compartment(Policy):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         slot = Slot(self)
-        if not len(self._queue) and self._limiter.available_tokens > 0:
-            self._limiter.acquire_on_behalf_of_nowait(slot)
-        else:
+        if not self._enter_nowait(slot):
             await self._wait_in_line(slot, priority, key)
-        slot._started = trio.current_time()
         return slot
 
     async def __aenter__(self) -> Slot:
         await trio.lowlevel.checkpoint()
-        slot = await self.acquire()
+        slot = Slot(self)
+        if not self._enter_nowait(slot):
+            await self._wait_in_line(slot, None, None)
         self._entries.push(slot)
         return slot
 
@@ -171,6 +174,14 @@ class Compartment(Policy):
         """Run ``await work(*args)`` inside the compartment; raises what `acquire` and it raise."""
         with await self.acquire():
             return await work(*args)
+
+    def _enter_nowait(self, slot: Slot) -> bool:
+        """Take a worker, where one is free and nobody waits for it."""
+        if (self._in_line and len(self._queue)) or self._limiter.available_tokens <= 0:
+            return False
+        self._limiter.acquire_on_behalf_of_nowait(slot)
+        slot._started = trio.current_time()
+        return True
 
     async def _wait_in_line(self, slot: Slot, priority: int | None, key: Hashable) -> None:
         now = trio.current_time()
@@ -193,22 +204,27 @@ class Compartment(Policy):
                     retry_after=wait,
                 )
             self._changes.unpark()  # the supervisor runs once this waits
-            await self._queue.put(slot, priority=priority, key=key, retry_after=wait)
+            self._in_line += 1
+            try:
+                await self._queue.put(slot, priority=priority, key=key, retry_after=wait)
+            finally:
+                self._in_line -= 1
         except (BulkheadFull, DeadlineUnreachable, Shed):
             self._refused += 1
             raise
+        slot._started = trio.current_time()
 
     def _leave(self, slot: Slot) -> None:
         now = trio.current_time()
         self._drain_rate = self._drain_rate.departed(now - slot._started, now)
         self._completed += 1
         self._limiter.release_on_behalf_of(slot)
-        if len(self._queue):
+        if self._in_line:
             self._changes.unpark()
 
     def predicted_wait(self, *, priority: int | None = None, key: Hashable = None) -> float:
         """Seconds that somebody who arrived now would wait for a worker."""
-        waiting = len(self._queue)
+        waiting = len(self._queue) if self._in_line else 0
         if not waiting and self._limiter.available_tokens > 0:
             return 0.0
         now = trio.current_time()
@@ -223,7 +239,14 @@ class Compartment(Policy):
     # --- the supervisor --------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Supervise until cancelled; a crash is contained here and followed by a restart."""
+        """Supervise until cancelled; a crash is contained here and followed by a restart.
+
+        Raises:
+            RuntimeError: it is running already.
+        """
+        if self._is_running:
+            raise RuntimeError(f"the compartment {self.name} is running already")
+        self._is_running = True
         delay = FIRST_RESTART_SECONDS
         try:
             self._is_supervised = True
@@ -240,7 +263,7 @@ class Compartment(Policy):
                 delay = min(2 * delay, LONGEST_RESTART_SECONDS)
                 self._is_supervised = True
         finally:
-            self._is_supervised = False
+            self._is_running = self._is_supervised = False
             self._queue.break_off(down_for=0.0)
 
     async def _supervise(self) -> None:

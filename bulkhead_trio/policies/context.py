@@ -14,7 +14,7 @@ from contextvars import ContextVar
 import attrs
 import trio
 
-from bulkhead_trio.policies._checks import check_seconds
+from bulkhead_trio.policies._checks import check_priority, check_seconds
 from bulkhead_trio.policies.deadline import Deadline
 
 _current: ContextVar[RequestContext | None] = ContextVar("bulkhead_trio.request", default=None)
@@ -66,10 +66,13 @@ def request_context(
 
     Raises:
         DeadlineExceeded: the deadline passed inside the block, and no wider one had.
-        ValueError: ``timeout`` is negative, not a number or infinite, or ``deadline`` not a number.
+        ValueError: ``timeout`` is negative, not a number or infinite, ``deadline`` not a number, or
+            ``priority`` not a whole one.
     """
     if timeout is not None:
         check_seconds("timeout", timeout)
+    if priority is not None:
+        check_priority(priority)
     if deadline is not None and math.isnan(deadline):
         raise ValueError("deadline must be a point on Trio's clock, not nan")
     outer = _current.get() or RequestContext()

@@ -12,7 +12,7 @@ import trio.testing
 
 from bulkhead_trio.errors import BulkheadFull, DeadlineUnreachable, Shed
 from bulkhead_trio.policies.compartment import Compartment, Slot, SupervisorCrashed
-from bulkhead_trio.policies.queue import BoundedQueue
+from bulkhead_trio.policies.queue import BoundedQueue, PriorityQueue
 
 
 @asynccontextmanager
@@ -385,3 +385,29 @@ async def test_compartment_random_storm_ends_at_rest(
                 )
         assert most == 4
         assert running_now == 0
+
+
+@pytest.mark.parametrize("priority", ["high", 1.5, float("nan"), True])
+async def test_compartment_refuses_a_priority_that_is_none(
+    autojump_clock: trio.testing.MockClock, priority: object
+) -> None:
+    """Whoever says nonsense is told so, and those who wait go on waiting in order."""
+    async with running(Compartment("test", workers=1, queue=PriorityQueue[Slot](5))) as compartment:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(compartment.call, trio.sleep, 1)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(ValueError, match="priority"):
+                await compartment.acquire(priority=priority)  # type: ignore[arg-type]
+        assert compartment.statistics().completed == 3
+
+
+async def test_compartment_runs_once_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
+    """A second supervisor is refused, and leaves the first one to its work."""
+    async with running(make(workers=1, queue=5)) as compartment:
+        with pytest.raises(RuntimeError, match="running already"):
+            await compartment.run()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(compartment.call, trio.sleep, 1)
+        assert compartment.statistics().completed == 3

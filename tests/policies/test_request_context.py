@@ -191,3 +191,11 @@ def test_request_context_stack_is_its_model(
         nest(0, math.inf, None)
 
     trio.run(main, clock=MockClock())
+
+
+@pytest.mark.parametrize("priority", ["high", 1.5, float("nan"), True])
+async def test_request_context_priority_is_a_whole_number(priority: object) -> None:
+    """What cannot be put in an order with others is refused where it comes in."""
+    with pytest.raises(ValueError, match="priority"):
+        with request_context(priority=priority):  # type: ignore[arg-type]
+            pass

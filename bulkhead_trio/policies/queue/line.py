@@ -12,7 +12,7 @@ import outcome
 import trio
 
 from bulkhead_trio.errors import Rejected, Shed
-from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._checks import check_priority, check_whole
 from bulkhead_trio.policies.context import current_request
 from bulkhead_trio.policies.listeners import tell
 
@@ -325,10 +325,17 @@ class TicketLine(WaitingLine[T]):
 
 
 def said_or_current(priority: int | None, key: Hashable) -> tuple[int, Hashable]:
-    """What was said; otherwise what the current request says; otherwise ordinary, and nobody's."""
+    """What was said; otherwise what the current request says; otherwise ordinary, and nobody's.
+
+    Raises:
+        ValueError: the priority is no whole number.
+    """
     if priority is None or key is None:
         request = current_request()
         if request is not None:
             priority = request.priority if priority is None else priority
             key = request.tenant if key is None else key
-    return Priority.NORMAL if priority is None else priority, key
+    if priority is None:
+        return Priority.NORMAL, key
+    check_priority(priority)
+    return priority, key
