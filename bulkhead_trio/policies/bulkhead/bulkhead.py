@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from types import TracebackType
-from typing import NoReturn, TypeAlias, TypeVar, TypeVarTuple
+from typing import TypeAlias, TypeVar, TypeVarTuple
 
 import attrs
 import trio
@@ -240,7 +240,7 @@ class Bulkhead(Policy):
         """
         since = self._try_enter()
         if since is None:
-            self._refuse_full()
+            raise self._full()
         permit = Permit(self, None)
         permit._since = since
         permit._is_taken = True
@@ -353,7 +353,7 @@ class Bulkhead(Policy):
     async def _wait(self, timeout: float | None) -> float:
         longest = self.max_wait if timeout is None else timeout
         if longest == 0 or len(self._line) >= self._max_queued:
-            self._refuse_full()
+            raise self._full()
         asked = trio.current_time()
         self._refuse_unreachable(asked)
         is_handed_over = False
@@ -362,7 +362,7 @@ class Bulkhead(Policy):
             is_handed_over = True
         if not is_handed_over:
             message = f"no permit of {self.name} came free within {longest:g} s"
-            self._refuse(QueueTimeout(message, retry_after=self.predicted_wait()))
+            raise self._refusal(QueueTimeout(message, retry_after=self.predicted_wait()))
         now = trio.current_time()
         if self._listeners:
             tell(self._listeners, BulkheadEntered(self.name, now - asked, now))
@@ -390,12 +390,19 @@ class Bulkhead(Policy):
         needed = wait + (self._drain_rate.mean_service or 0.0)
         if now + needed > trio.current_effective_deadline():
             message = f"waiting for {self.name} and running would outlast the deadline"
-            self._refuse(DeadlineUnreachable(message, retry_after=wait))
+            raise self._refusal(DeadlineUnreachable(message, retry_after=wait))
 
-    def _refuse_full(self) -> NoReturn:
-        self._refuse(BulkheadFull(f"{self.name} is full", retry_after=self.predicted_wait()))
+    def _full(self) -> Rejected:
+        return self._refusal(
+            BulkheadFull(f"{self.name} is full", retry_after=self.predicted_wait())
+        )
 
-    def _refuse(self, refusal: Rejected) -> NoReturn:
+    def _refusal(self, refusal: Rejected) -> Rejected:
+        """Count and tell a refusal. Its raiser keeps no name for it.
+
+        An error that a frame on its own traceback has a name for is a cycle, for the garbage
+        collector to find; refusals come in floods.
+        """
         self._refused += 1
         if self._listeners:
             now = trio.current_time()
@@ -403,7 +410,7 @@ class Bulkhead(Policy):
                 self._listeners,
                 BulkheadRefused(self.name, refusal.reason, refusal.retry_after, now),
             )
-        raise refusal
+        return refusal
 
 
 def check_wait(name: str, seconds: float) -> None:
