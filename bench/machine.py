@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -25,16 +27,36 @@ class Machine:
     packages: dict[str, str]
 
 
-def describe_machine() -> Machine:
-    """The facts of this machine."""
+def describe_machine(packages: Sequence[str] = PACKAGES) -> Machine:
+    """The facts of this machine, and the versions of those of ``packages`` that are installed."""
     return Machine(
         cores=len(os.sched_getaffinity(0)),
         processor=_processor(),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         system=f"{platform.system()} {platform.machine()}",
         python=f"{platform.python_implementation()} {platform.python_version()}",
-        packages={name: metadata.version(name) for name in PACKAGES},
+        packages={name: version for name in packages if (version := version_of(name))},
     )
+
+
+def version_of(package: str) -> str | None:
+    """The version of a package; ``None`` where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def machine_document(machine: Machine) -> dict[str, Any]:
+    """The same as JSON-able values; members are camelCase."""
+    return {
+        "cores": machine.cores,
+        "processor": machine.processor,
+        "memoryBytes": machine.memory_bytes,
+        "system": machine.system,
+        "python": machine.python,
+        "packages": machine.packages,
+    }
 
 
 def _processor() -> str:

@@ -24,9 +24,10 @@ from bench.isolation.plan import LoadSettings
 from bench.isolation.report import Run, conclusion, details, document, markdown, terminal_table
 from bench.isolation.run import Measured, measure
 from bench.isolation.scenarios import SCENARIOS, Scenario, scenario_named
-from bench.isolation.verdict import Verdict, judge, load_warnings
+from bench.isolation.verdict import judge
 from bench.machine import describe_machine
 from bench.server import ServerFailed
+from bench.verdict import Verdict, load_warnings
 
 RESULTS = Path(__file__).parent.parent / "results"
 

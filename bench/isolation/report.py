@@ -13,8 +13,10 @@ from bench.isolation.messages import Recording
 from bench.isolation.plan import LoadSettings
 from bench.isolation.scenarios import Scenario
 from bench.isolation.summary import MILLISECONDS, Latency, Summary, TierResult, timeline
-from bench.isolation.verdict import ScenarioResult, Verdict
-from bench.machine import Machine
+from bench.isolation.verdict import ScenarioResult
+from bench.machine import Machine, machine_document
+from bench.tables import markdown_table
+from bench.verdict import Verdict
 
 COLUMNS = (
     "tier", "phase", "sent", "200", "429", "503", "other", "p50", "p95", "p99", "max",
@@ -101,7 +103,7 @@ def markdown(
     parts = [_conditions(machine, load)]
     for result in results:
         parts.append(f"**{result.scenario.title}**: {result.scenario.explanation}")
-        parts.append(_markdown_table(result))
+        parts.append(markdown_table(COLUMNS, rows(result), first_number=FIRST_NUMBER))
         parts.append("\n".join(f"- {sentence}" for sentence in details(result)))
     if verdict.warnings:
         parts.append("\n".join(f"- Note: {text}." for text in verdict.warnings))
@@ -117,12 +119,6 @@ def _conditions(machine: Machine, load: LoadSettings) -> str:
         f" Server, PostgreSQL and load generators share {machine.cores} cores"
         f" ({machine.processor}), {machine.python}. {LEGEND}"
     )
-
-
-def _markdown_table(result: ScenarioResult) -> str:
-    rules = ["---" if index < FIRST_NUMBER else "--:" for index in range(len(COLUMNS))]
-    lines = [COLUMNS, tuple(rules), *rows(result)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def conclusion(verdict: Verdict) -> str:
@@ -153,7 +149,7 @@ def document(run: Run) -> dict[str, Any]:
     plan = run.load.plan
     return {
         "finishedAt": run.finished_at,
-        "machine": _machine(run.machine, run.postgresql),
+        "machine": {**machine_document(run.machine), "postgresql": run.postgresql},
         "load": {
             "ratePerSecond": run.load.rate,
             "floodConnections": run.load.flood_connections,
@@ -163,18 +159,6 @@ def document(run: Run) -> dict[str, Any]:
         "scenarios": [_scenario(result, run.recordings) for result in run.results],
         "failures": list(run.verdict.failures),
         "warnings": list(run.verdict.warnings),
-    }
-
-
-def _machine(machine: Machine, postgresql: str) -> dict[str, Any]:
-    return {
-        "cores": machine.cores,
-        "processor": machine.processor,
-        "memoryBytes": machine.memory_bytes,
-        "system": machine.system,
-        "python": machine.python,
-        "postgresql": postgresql,
-        "packages": machine.packages,
     }
 
 

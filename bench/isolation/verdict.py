@@ -9,12 +9,10 @@ import attrs
 from bench.isolation.plan import ALONE, FLOODED
 from bench.isolation.scenarios import Scenario
 from bench.isolation.summary import Summary, TierResult
+from bench.verdict import Verdict
 
 LAG_WARNING_MS = 10.0
 """A generator that is later than this in one of a hundred requests colours the p99 it reports."""
-
-IDLE_LOAD = 0.5
-"""The load average up to which a machine counts as idle: a desktop that nobody uses has less."""
 
 
 @attrs.frozen
@@ -45,14 +43,6 @@ class ScenarioResult:
     cpu: dict[str, float]
 
 
-@attrs.frozen
-class Verdict:
-    """``failures`` fail the run; ``warnings`` are for whoever reads its figures."""
-
-    failures: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
 def judge(result: ScenarioResult) -> Verdict:
     """Hold one scenario against its bars.
 
@@ -65,16 +55,6 @@ def judge(result: ScenarioResult) -> Verdict:
         failures.append(f"/metrics/bulkheads answered {result.bulkheads.status} amid the flood")
     warnings = [text for tier in result.steady for text in _lags(tier)]
     return Verdict(tuple(failures), tuple(warnings))
-
-
-def load_warnings(load_average: float) -> list[str]:
-    """What to say of a machine with this load average just before the run; best: nothing."""
-    if load_average <= IDLE_LOAD:
-        return []
-    return [
-        f"the machine was not idle when the run began (load average {load_average:.1f}), so"
-        f" something else may have taken part in it"
-    ]
 
 
 def _refusals(tier: TierResult) -> Iterator[str]:
