@@ -202,40 +202,30 @@ class CircuitBreaker(Policy):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         state = self._state
-        if self._needs_no_clock and type(state) is Closed:
-            return await self._call_closed(state, work, *args)
-        began = trio.current_time()
-        epoch = self._admit(began)
+        is_plain = self._needs_no_clock and type(state) is Closed
+        began = 0.0 if is_plain else trio.current_time()
+        epoch = state.epoch if is_plain else self._admit(began)
         try:
             result = await work(*args)
         except BaseException as error:
             self._end_raised(epoch, began, error)
             raise
-        if self._asks_results:
+        if is_plain and self._state is state and not state.tally.failures:
+            self._succeeded += 1  # nothing else could change
+        elif self._asks_results:
             self._end_returned(epoch, began, result)
         else:
             self._end(epoch, began, SUCCESS)
         return result
 
-    async def _call_closed(
-        self, state: Closed, work: Callable[[*Args], Awaitable[T]], *args: *Args
-    ) -> T:
-        """`call` where it is closed and needs no clock: what happens nearly always."""
-        try:
-            result = await work(*args)
-        except BaseException as error:
-            self._end_raised(state.epoch, trio.current_time(), error)
-            raise
-        if self._state is state and not state.tally.failures:
-            self._succeeded += 1
-        else:
-            self._end(state.epoch, trio.current_time(), SUCCESS)
-        return result
-
     async def __aenter__(self) -> None:
         await trio.lowlevel.checkpoint()
-        now = trio.current_time()
-        self._entries.push((self._admit(now), now))
+        state = self._state
+        if self._needs_no_clock and type(state) is Closed:
+            self._entries.push((state.epoch, 0.0))
+        else:
+            now = trio.current_time()
+            self._entries.push((self._admit(now), now))
 
     async def __aexit__(
         self,
@@ -244,10 +234,18 @@ class CircuitBreaker(Policy):
         traceback: TracebackType | None,
     ) -> None:
         epoch, began = self._entries.pop()
-        if exc is None:
-            self._end(epoch, began, SUCCESS)
-        else:
+        state = self._state
+        if exc is not None:
             self._end_raised(epoch, began, exc)
+        elif (
+            self._needs_no_clock
+            and type(state) is Closed
+            and state.epoch == epoch
+            and not state.tally.failures
+        ):
+            self._succeeded += 1  # nothing else could change
+        else:
+            self._end(epoch, began, SUCCESS)
 
     def check(self) -> None:
         """Refuse early what would be refused anyway; takes no permit.
