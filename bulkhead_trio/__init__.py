@@ -149,6 +149,7 @@ from bulkhead_trio.policies.throttle import (
 from bulkhead_trio.policies.worker_pool import (
     JobFailed,
     JobShed,
+    LineBroken,
     WorkerPool,
     WorkerPoolStatistics,
     open_worker_pool,
@@ -217,6 +218,7 @@ __all__ = [
     "LeakyBucket",
     "LimitRule",
     "LimitSample",
+    "LineBroken",
     "Pipeline",
     "PipelineOrderError",
     "PipelineStatistics",

@@ -96,7 +96,6 @@ class BoundedQueue(WaitingLine[T]):
         try:
             await self._send.send(item)
         except trio.BrokenResourceError:
-            self._shed += 1
             wait = max(0.0, self._down_until - trio.current_time())
             raise Shed("the waiting line broke off", retry_after=wait) from None
 
@@ -117,6 +116,7 @@ class BoundedQueue(WaitingLine[T]):
             down_for: seconds after which waiting makes sense again, told to those sent away.
         """
         self._down_until = trio.current_time() + down_for
+        self._shed += len(self)
         self._receive.close()
         self._send, self._receive = trio.open_memory_channel[T](0)
 

@@ -54,7 +54,9 @@ class FairQueue(TicketLine[T]):
             raise ValueError(
                 f"reserved_share must be 0 or more and below 1, not {reserved_share!r}"
             )
-        self.places_a_key = max(1, math.floor(places * (1 - reserved_share)))
+        # Rounded first: 0.9 of 100 is 90, whatever binary fractions make of it.
+        reserved = math.ceil(round(places * reserved_share, 9))
+        self.places_a_key = max(1, places - reserved)
         self._weight = weight
         self._order = FairOrder[Ticket[T]](places, self.places_a_key)
 
