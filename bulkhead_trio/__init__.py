@@ -106,6 +106,7 @@ from bulkhead_trio.policies.queue import (
     Priority,
     PriorityQueue,
     QueueStatistics,
+    TicketLine,
     WaitingLine,
 )
 from bulkhead_trio.policies.rate import (
@@ -147,6 +148,7 @@ from bulkhead_trio.policies.throttle import (
     ThrottleStatistics,
 )
 from bulkhead_trio.policies.worker_pool import (
+    Job,
     JobFailed,
     JobShed,
     LineBroken,
@@ -207,6 +209,7 @@ __all__ = [
     "HedgeEnded",
     "HedgeStarted",
     "HedgeStatistics",
+    "Job",
     "JobFailed",
     "JobShed",
     "KeyPolicy",
@@ -256,6 +259,7 @@ __all__ = [
     "ThrottleRefused",
     "ThrottleStatistics",
     "Throttled",
+    "TicketLine",
     "TimeWindow",
     "TimedOut",
     "Timeout",

@@ -20,7 +20,7 @@ PUBLIC = {
     "deadline", "DeadlineExceeded", "DeadlineUnreachable", "Decision", "EngineMissing",
     "FairQueue", "Fallback", "FallbackStatistics", "FellBack", "FixedWindow",
     "FlightHandedOver", "FlightLanded", "GaveUp", "Gradient2", "Hedge", "HedgeEnded",
-    "HedgeStarted", "HedgeStatistics", "is_overload", "is_worth_retrying", "JobFailed",
+    "HedgeStarted", "HedgeStatistics", "is_overload", "is_worth_retrying", "Job", "JobFailed",
     "JobShed", "KeyedRateLimiter", "KeyedRateLimiterStatistics", "KeyedSingleFlight",
     "KeyPolicy", "KeyStatistics", "Kind", "LeakyBucket", "LimitRule", "LimitSample",
     "LineBroken", "open_worker_pool", "Pipeline", "PipelineOrderError", "PipelineStatistics",
@@ -31,9 +31,9 @@ PUBLIC = {
     "Retrying", "RetryStatistics", "Rule", "Shed", "SingleFlight", "SingleFlightStatistics",
     "SlidingLog", "SlidingWindow", "SupervisorCrashed", "ThreadAbandoned", "ThreadBulkhead",
     "ThreadBulkheadStatistics", "Throttle", "Throttled", "ThrottleRefused",
-    "ThrottleStatistics", "TimedOut", "Timeout", "TimeoutStatistics", "TimeWindow",
-    "TokenBucket", "Unavailable", "UtilisationTarget", "Vegas", "WaitingLine", "WorkerCrashed",
-    "WorkerEnded", "WorkerPool", "WorkerPoolStatistics", "WorkerStarted",
+    "ThrottleStatistics", "TicketLine", "TimedOut", "Timeout", "TimeoutStatistics",
+    "TimeWindow", "TokenBucket", "Unavailable", "UtilisationTarget", "Vegas", "WaitingLine",
+    "WorkerCrashed", "WorkerEnded", "WorkerPool", "WorkerPoolStatistics", "WorkerStarted",
 }  # fmt: skip
 
 

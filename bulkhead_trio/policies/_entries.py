@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Generic, TypeVar
 
 import trio
@@ -10,7 +11,12 @@ T = TypeVar("T")
 
 
 class Entries(Generic[T]):
-    """One stack a task: blocks of one task nest, so what was entered last is left first."""
+    """One stack a task: blocks of one task nest, so what was entered last is left first.
+
+    A block inside an async generator may be left by another task than entered it: Trio's own, when
+    the generator is thrown away unfinished. What was entered has to come back then too, so it is
+    looked for elsewhere; with the tasks that have ended, first of all.
+    """
 
     __slots__ = ("_stacks",)
 
@@ -25,13 +31,21 @@ class Entries(Generic[T]):
         """The entry of the block that the current task leaves.
 
         Raises:
-            RuntimeError: this task entered no such block; the two ends belong to one task.
+            RuntimeError: nobody is in such a block.
         """
         task = trio.lowlevel.current_task()
-        stack = self._stacks.get(task)
-        if not stack:
-            raise RuntimeError("a block has to be left by the task that entered it")
+        if task not in self._stacks:
+            task = self._somebody_elses()
+        stack = self._stacks[task]
         entry = stack.pop()
         if not stack:
             del self._stacks[task]
         return entry
+
+    def _somebody_elses(self) -> trio.lowlevel.Task:
+        if not self._stacks:
+            raise RuntimeError("nobody has entered this block")
+        for task in self._stacks:
+            if inspect.getcoroutinestate(task.coro) == inspect.CORO_CLOSED:
+                return task
+        return next(reversed(self._stacks))

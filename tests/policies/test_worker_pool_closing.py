@@ -143,13 +143,14 @@ async def test_worker_pool_cancelled_sends_everybody_away(
     async with trio.open_nursery() as outside:
         async with trio.open_nursery() as nursery:
             await nursery.start(pool.run)
-            outside.start_soon(outcome_of, pool, 10, outcomes, "handed")
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            pool.submit_nowait(trio.sleep, 1, on_shed=heard.append)
+            pool.submit_nowait(trio.sleep, 1, on_shed=heard.append)  # has not begun
+            pool.submit_nowait(trio.sleep, 1, on_shed=heard.append)  # waits
+            outside.start_soon(outcome_of, pool, 10, outcomes, "waiting")
             nursery.cancel_scope.cancel()
+            await trio.lowlevel.cancel_shielded_checkpoint()
         await trio.testing.wait_all_tasks_blocked()
-        assert outcomes == ["handed: Shed"]
-        assert [reason.retry_after for reason in heard] == [0]
+        assert outcomes == ["waiting: Shed"]
+        assert [reason.retry_after for reason in heard] == [None, 0]
         with pytest.raises(trio.ClosedResourceError, match="test is not running"):
             pool.submit_nowait(trio.sleep, 1)
     async with trio.open_nursery() as nursery:

@@ -66,10 +66,13 @@ class Classification:
 
         Of a group each leaf is asked: one failure makes it a failure, otherwise one ignored error
         makes it ignored. What is no `Exception` (a cancellation above all) and a refusal by another
-        policy say nothing of what is protected, whatever is configured.
+        policy say nothing of what is protected, whatever is configured. Nor does what comes
+        together with a cancellation: that may well be of being cut off.
         """
         if not isinstance(error, BaseExceptionGroup):
             return self._of_leaf(error)
+        if not isinstance(error, ExceptionGroup):
+            return BreakerOutcome.IGNORED
         outcomes = [self._of_leaf(leaf) for leaf in _leaves(error)]
         for outcome in (BreakerOutcome.FAILURE, BreakerOutcome.IGNORED):
             if outcome in outcomes:
