@@ -90,7 +90,7 @@ def _remark(contest: Contest, entry: Measured, findings: Sequence[Finding]) -> s
     if is_within is not None:
         remarks.append(f"<= {contest.job.bar:g}: {_word(is_within)}")
     if entry is contest.lead and contest.fastest is not None:
-        remarks.append(f"ahead: {_word(contest.is_ahead)}")
+        remarks.append("ahead of all" if contest.is_ahead else "not ahead of all")
     return ", ".join(remarks)
 
 
@@ -156,7 +156,7 @@ def sentences(run: Run) -> Iterator[str]:
 def conclusion(verdict: Verdict) -> str:
     """One sentence: whether the run met its bars, and if not, which it did not."""
     if not verdict.failures:
-        return "Every bar is met, and ours are ahead of every peer on Trio."
+        return "Every bar is met, and no peer on Trio that does the same job is as fast."
     return "FAILED: " + "; ".join(verdict.failures) + "."
 
 

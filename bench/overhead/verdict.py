@@ -21,17 +21,22 @@ class Contest:
 
     Attributes:
         lead: the first of ours.
-        fastest: the fastest peer that does the job on Trio; ``None`` where there is none.
+        rivals: the peers that do the job on Trio, fastest first.
     """
 
     job: Job
     lead: Measured
     entries: tuple[Measured, ...]
-    fastest: Measured | None
+    rivals: tuple[Measured, ...]
+
+    @property
+    def fastest(self) -> Measured | None:
+        """The fastest of the rivals; ``None`` where there are none."""
+        return self.rivals[0] if self.rivals else None
 
     @property
     def is_ahead(self) -> bool:
-        """Whether ours is faster than every peer on Trio."""
+        """Whether ours is faster than every peer on Trio, the inexact ones too."""
         return self.fastest is None or self.lead.cost.median < self.fastest.cost.median
 
     def ratio(self, entry: Measured) -> float | None:
@@ -50,8 +55,8 @@ def contests(jobs: Sequence[Job], measured: Sequence[Measured]) -> list[Contest]
         if not ours:
             continue
         peers = [m for m in entries if m.subject.role is Role.PEER and m.is_on_trio]
-        fastest = min(peers, key=lambda m: m.cost.median, default=None)
-        found.append(Contest(job, ours[0], entries, fastest))
+        peers.sort(key=lambda m: m.cost.median)
+        found.append(Contest(job, ours[0], entries, tuple(peers)))
     return found
 
 
@@ -91,6 +96,8 @@ def judge(
 ) -> Verdict:
     """What fails the run: a bar that is not met, a faster peer, an inexact policy of ours.
 
+    A faster peer that was seen to be inexact does another job: it is noted.
+
     Args:
         found: the jobs.
         memory: what limiters keep for a key.
@@ -101,10 +108,11 @@ def judge(
     failures = [
         *_bars(found),
         *_memory(memory),
-        *_behind(found, findings),
+        *_behind(found, findings, exact=True),
         *_inexact(findings, ours),
     ]
-    return Verdict(tuple(failures), tuple(_absent(trials)))
+    notes = [*_behind(found, findings, exact=False), *_absent(trials)]
+    return Verdict(tuple(failures), tuple(notes))
 
 
 def _bars(found: Sequence[Contest]) -> Iterator[str]:
@@ -130,14 +138,21 @@ def _memory(memory: Sequence[KeyMemory]) -> Iterator[str]:
             yield f"{entry.label}: {amount} bytes a key, and {entry.bar:g} are allowed"
 
 
-def _behind(found: Sequence[Contest], findings: Sequence[Finding]) -> Iterator[str]:
+def _behind(found: Sequence[Contest], findings: Sequence[Finding], *, exact: bool) -> Iterator[str]:
+    """Who is as fast as ours or faster, of those that were seen to be exact, or of the others.
+
+    Only the exact ones do the same job.
+    """
     for contest in found:
-        if contest.fastest is not None and not contest.is_ahead:
-            fastest = contest.fastest
-            remark = " and is not exact" if is_inexact(fastest, findings) else ""
+        for rival in contest.rivals:
+            if rival.cost.median > contest.lead.cost.median:
+                continue
+            if is_inexact(rival, findings) is exact:
+                continue
+            remark = "" if exact else ", and is not exact"
             yield (
                 f"{contest.job.name}: {contest.lead.cost.median:.2f} us, and"
-                f" {fastest.subject.package} takes {fastest.cost.median:.2f}{remark}"
+                f" {rival.subject.package} takes {rival.cost.median:.2f}{remark}"
             )
 
 

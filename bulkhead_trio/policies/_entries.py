@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Generic, TypeVar
 
-import trio
+from trio.lowlevel import Task, current_task
 
 T = TypeVar("T")
 
@@ -21,11 +21,15 @@ class Entries(Generic[T]):
     __slots__ = ("_stacks",)
 
     def __init__(self) -> None:
-        self._stacks: dict[trio.lowlevel.Task, list[T]] = {}
+        self._stacks: dict[Task, list[T]] = {}
 
     def push(self, entry: T) -> None:
         """Keep ``entry`` for the block that the current task enters."""
-        self._stacks.setdefault(trio.lowlevel.current_task(), []).append(entry)
+        task = current_task()
+        if task in self._stacks:
+            self._stacks[task].append(entry)
+        else:
+            self._stacks[task] = [entry]
 
     def pop(self) -> T:
         """The entry of the block that the current task leaves.
@@ -33,7 +37,7 @@ class Entries(Generic[T]):
         Raises:
             RuntimeError: nobody is in such a block.
         """
-        task = trio.lowlevel.current_task()
+        task = current_task()
         if task not in self._stacks:
             task = self._somebody_elses()
         stack = self._stacks[task]
@@ -42,7 +46,7 @@ class Entries(Generic[T]):
             del self._stacks[task]
         return entry
 
-    def _somebody_elses(self) -> trio.lowlevel.Task:
+    def _somebody_elses(self) -> Task:
         if not self._stacks:
             raise RuntimeError("nobody has entered this block")
         for task in self._stacks:

@@ -10,12 +10,7 @@ from typing import ClassVar, TypeAlias
 import attrs
 from msgspec import Struct
 
-from bulkhead_trio.policies._checks import (
-    check_positive,
-    check_seconds,
-    check_share,
-    check_whole,
-)
+from bulkhead_trio.policies._checks import check_duration, check_seconds, check_share, check_whole
 from bulkhead_trio.policies.breaker._window_rules import (
     Consecutive,
     CountWindow,
@@ -171,7 +166,7 @@ def limits_of(
         ("max_wait_in_half_open", max_wait_in_half_open),
     ):
         if seconds is not None:
-            check_positive(name, seconds, unit="number of seconds")
+            check_duration(name, seconds)
     if slow_call_rate_threshold is not None and slow_call_duration_threshold is None:
         raise ValueError(
             "slow_call_rate_threshold means nothing without slow_call_duration_threshold"

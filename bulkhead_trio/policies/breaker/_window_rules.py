@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 import attrs
 from msgspec import Struct
 
-from bulkhead_trio.policies._checks import check_positive, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_whole
 
 BUCKETS = 10
 """Parts of a `TimeWindow` that are forgotten one at a time; resilience4j and Polly have as many."""
@@ -220,7 +220,7 @@ class TimeWindow:
     seconds: float
 
     def __attrs_post_init__(self) -> None:
-        check_positive("seconds", self.seconds, unit="number of seconds")
+        check_duration("seconds", self.seconds)
 
     def empty(self, now: float) -> TimeTally:
         """Nothing counted yet."""

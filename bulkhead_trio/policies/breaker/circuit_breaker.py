@@ -171,12 +171,11 @@ class CircuitBreaker(Policy):
         self._is_metrics_only = metrics_only
         self._listeners = tuple(listeners)
         self._call_listeners = tuple(call_listeners)
-        # Nobody wants to know how long a call took: no clock has to be read for one that succeeds.
+        # Where nobody wants to know how long a call took, the clock is not read when it begins; and
+        # where the window does not care when it ended either, not at all for one that succeeds.
+        self._needs_no_start = self._slow_above == math.inf and not self._call_listeners
         self._needs_no_clock = (
-            isinstance(window, Consecutive)
-            and self._slow_above == math.inf
-            and not self._call_listeners
-            and not self._asks_results
+            self._needs_no_start and isinstance(window, Consecutive) and not self._asks_results
         )
         self._entries = Entries[tuple[int, float]]()
         self._state: State = closed_at(0.0, self._limits)
@@ -202,7 +201,7 @@ class CircuitBreaker(Policy):
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         state = self._state
-        is_plain = self._needs_no_clock and type(state) is Closed
+        is_plain = self._needs_no_start and type(state) is Closed
         began = 0.0 if is_plain else trio.current_time()
         epoch = state.epoch if is_plain else self._admit(began)
         try:
@@ -210,7 +209,7 @@ class CircuitBreaker(Policy):
         except BaseException as error:
             self._end_raised(epoch, began, error)
             raise
-        if is_plain and self._state is state and not state.tally.failures:
+        if is_plain and self._needs_no_clock and self._state is state and not state.tally.failures:
             self._succeeded += 1  # nothing else could change
         elif self._asks_results:
             self._end_returned(epoch, began, result)
@@ -221,7 +220,7 @@ class CircuitBreaker(Policy):
     async def __aenter__(self) -> None:
         await trio.lowlevel.checkpoint()
         state = self._state
-        if self._needs_no_clock and type(state) is Closed:
+        if self._needs_no_start and type(state) is Closed:
             self._entries.push((state.epoch, 0.0))
         else:
             now = trio.current_time()

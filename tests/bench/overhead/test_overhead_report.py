@@ -76,7 +76,7 @@ def test_speed_rows_put_ours_first_and_the_others_by_cost() -> None:
     """With the median, the quartiles, the ratio to our first row, and what is to be said of it."""
     rows = list(speed_rows(run().contests[0], FINDINGS))
     assert rows == [
-        (OURS, "call", "1.00", "1.00 - 1.00", "×1.0", "<= 2: pass, ahead: pass"),
+        (OURS, "call", "1.00", "1.00 - 1.00", "×1.0", "<= 2: pass, ahead of all"),
         (OURS, "async with", "2.50", "2.50 - 2.50", "×2.5", "<= 2: FAIL"),
         ("trio", "Semaphore", "0.50", "0.50 - 0.50", "×0.5", "for reference"),
         ("other", "call", "3.00", "3.00 - 3.00", "×3.0", "asyncio only"),
