@@ -39,6 +39,9 @@ PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
 """Answered while draining too: they are how an operator sees that it drains."""
 
 
+REFUSALS = frozenset([429, 503])
+"""Statuses of answers that took no work."""
+
 COMMON_HEADERS = (("x-content-type-options", "nosniff"),)
 """On every answer: what is said to be JSON is never to be taken for anything else."""
 
@@ -99,6 +102,7 @@ class Edge:
                 await self._dispatch(exchange, scope, receive)
             finally:
                 exchange.log()
+                exchange.tell_of_refusal()
 
     async def _dispatch(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
         if (refusal := self._refusal(scope)) is not None:
@@ -208,6 +212,11 @@ class _Exchange:
             {"type": "http.response.start", "status": response.status, "headers": headers}
         )
         await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
+
+    def tell_of_refusal(self) -> None:
+        """Say in the scope by whom it was refused: a front may let such a connection wait."""
+        if self._status in REFUSALS:
+            self._scope["bulkhead_trio.refused_by"] = self.notes.get("tier", "")
 
     def log(self) -> None:
         milliseconds = round((trio.current_time() - self._began) * 1000, 3)

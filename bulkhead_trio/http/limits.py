@@ -20,6 +20,9 @@ class ConnectionLimits:
         half_closed: for an answer to get out to a peer that has finished sending. From this side
             it looks just like one that has gone, and for those nobody should work much longer.
         head_bytes: of a request's head that is not complete yet.
+        refusals_per_second: how fast connections of one tier whose request was refused are read
+            again, all of them together. A refusal costs the event loop about 0.4 ms, so this many
+            cost a fifth of it; whoever floods waits for the rest, and nobody else does.
     """
 
     connections: int = 4000
@@ -31,3 +34,4 @@ class ConnectionLimits:
     linger: float = 1.0
     half_closed: float = 0.1
     head_bytes: int = 24 * 1024
+    refusals_per_second: float = 500.0

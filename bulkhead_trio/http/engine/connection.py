@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias
 import structlog
 import trio
 
+from bulkhead_trio.errors import Rejected
 from bulkhead_trio.http.engine._answer_rules import CONTINUE
 from bulkhead_trio.http.engine._body_rules import BodyDecoder
 from bulkhead_trio.http.engine._head_rules import Head, HeadLimits
@@ -24,6 +25,7 @@ from bulkhead_trio.http.engine.errors import ProtocolError
 from bulkhead_trio.http.engine.exchange import Exchange
 from bulkhead_trio.http.engine.readiness import FINISHED, GONE
 from bulkhead_trio.http.limits import ConnectionLimits
+from bulkhead_trio.policies.rate import KeyedRateLimiter
 
 Message: TypeAlias = dict[str, Any]
 Scope: TypeAlias = dict[str, Any]
@@ -38,6 +40,9 @@ READ_BYTES = 65_536
 
 NEVER = float("inf")
 
+REFUSED_BY = "bulkhead_trio.refused_by"
+"""What an application puts into the scope of a request that it has refused: by whom, as a key."""
+
 
 class Phase(enum.Enum):
     """What a connection is waiting for."""
@@ -47,6 +52,7 @@ class Phase(enum.Enum):
     BODY = "more of a body"
     APPLICATION = "the application"
     WRITE = "the peer to read"
+    REFUSED = "its turn to be read again"
     CLOSING = "the peer to close"
 
 
@@ -58,6 +64,7 @@ class Serving(Protocol):
     head_limits: HeadLimits
     address: tuple[str, int] | None
     is_draining: bool
+    refusals: KeyedRateLimiter
 
     def date_line(self) -> bytes:
         """The ``Date`` line of now."""
@@ -113,13 +120,17 @@ class Connection:
                 while not self.is_crowded:
                     head = await self._next_head()
                     exchange = Exchange(self, head)
-                    await self._answer(exchange)
+                    refused_by = await self._answer(exchange)
                     if not exchange.leaves_open or self.serving.is_draining:
                         break
                     self.phase = Phase.IDLE
                     self._allow(self.serving.limits.idle)
-        except PeerClosed:
-            pass
+                    if refused_by is not None:
+                        self.phase = Phase.REFUSED
+                        await self.serving.refusals.acquire(refused_by)
+                        self.phase = Phase.IDLE
+        except (PeerClosed, Rejected):
+            pass  # nobody is there any more; or it would have to wait too long to be read again
         except ProtocolError as error:
             self._failure = error
         except OSError:
@@ -132,17 +143,21 @@ class Connection:
             await self._refuse(503, None)
         await self._close()
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: Exchange) -> str | None:
+        """Have the request answered; says whose refusal it was, where it was refused."""
         self.phase = Phase.APPLICATION
         self.deadline = self._body_by = NEVER
+        scope = exchange.asgi_scope()
         try:
-            await self.serving.app(exchange.asgi_scope(), exchange.receive, exchange.send)
+            await self.serving.app(scope, exchange.receive, exchange.send)
             exchange.finish()
         except Exception:  # noqa: BLE001  whatever it is, it costs this connection and no other
             _log.exception("application_failed")
             if exchange.has_started:
                 raise PeerClosed from None
             raise ProtocolError("the application failed", status=500) from None
+        refused_by: str | None = scope.get(REFUSED_BY)
+        return refused_by
 
     def _status_of_limit(self) -> int:
         """What to say to a peer that a limit has cut off; 0 for nothing."""
@@ -270,7 +285,7 @@ class Connection:
             self.scope.cancel()
         elif events & FINISHED and not self.is_finished:
             self.is_finished = True
-            if self.phase in (Phase.APPLICATION, Phase.WRITE):
+            if self.phase in (Phase.APPLICATION, Phase.WRITE, Phase.REFUSED):
                 # It has finished sending, or it has gone: from here they look the same. An answer
                 # that is nearly ready may still get out.
                 self.deadline = trio.current_time() + self.serving.limits.half_closed

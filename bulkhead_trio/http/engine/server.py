@@ -15,14 +15,16 @@ from bulkhead_trio.http.engine._head_rules import HeadLimits
 from bulkhead_trio.http.engine.connection import ASGIApp, Connection, Phase
 from bulkhead_trio.http.engine.readiness import Readiness
 from bulkhead_trio.http.limits import ConnectionLimits
+from bulkhead_trio.policies.rate import KeyedRateLimiter, LeakyBucket
 
 _log = structlog.get_logger("bulkhead_trio.http")
 
 LOOK_SECONDS = 0.1
 """Between two looks at the connections' limits; so exact they are."""
 
-ACCEPTED_AT_ONCE = 16
-"""Connections accepted before anything else gets a turn."""
+ACCEPTED_AT_ONCE = 2
+"""Connections accepted before anything else gets a turn: each may have a request ready, and whoever
+comes with a hundred of them must not make those wait who are here already."""
 
 ErrorRenderer = Callable[
     [int, list[tuple[bytes, bytes]]], tuple[list[tuple[bytes, bytes]], bytes, int]
@@ -60,6 +62,12 @@ class HTTPServer:
         self._readiness = Readiness()
         self._accepting = trio.CancelScope()
         self._date = (0, b"")
+        # A refused connection is read again in its turn, and its socket does the pushing back.
+        self.refusals = KeyedRateLimiter(
+            LeakyBucket(rate=limits.refusals_per_second, capacity=limits.connections, pacing=True),
+            max_waiting=limits.connections,
+            name="refusals",
+        )
 
     def refusal(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The whole answer to a request that never reaches the application."""
@@ -125,7 +133,7 @@ class HTTPServer:
         self.is_draining = True
         self._accepting.cancel()
         for connection in list(self._connections):
-            if connection.phase is Phase.IDLE:
+            if connection.phase in (Phase.IDLE, Phase.REFUSED):
                 connection.scope.cancel()
         await trio.lowlevel.checkpoint()
 
