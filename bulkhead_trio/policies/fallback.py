@@ -11,6 +11,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast
 import attrs
 import trio
 
+from bulkhead_trio.policies._checks import check_duration
 from bulkhead_trio.policies._matching import Errors, leaves, matcher
 from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.policy import Kind, Policy
@@ -100,8 +101,8 @@ class Fallback(Policy):
             )
         if use is not None and not callable(use):
             raise ValueError(f"use must be a function of the error, not {use!r}")
-        if not max_age > 0:
-            raise ValueError(f"max_age must be a positive number of seconds, not {max_age!r}")
+        if max_age != math.inf:
+            check_duration("max_age", max_age)
         if not last_good and max_age != math.inf:
             raise ValueError("max_age goes with last_good alone")
         self.name = name

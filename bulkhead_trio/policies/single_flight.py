@@ -13,7 +13,7 @@ import trio
 
 from bulkhead_trio.errors import DeadlineExceeded, DeadlineUnreachable
 from bulkhead_trio.policies._arguments import innermost_arguments
-from bulkhead_trio.policies._checks import check_positive, check_seconds, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_seconds, check_whole
 from bulkhead_trio.policies._single_flight_rules import (
     Age,
     Lifetime,
@@ -21,7 +21,7 @@ from bulkhead_trio.policies._single_flight_rules import (
     may_still_make_it,
 )
 from bulkhead_trio.policies.listeners import tell
-from bulkhead_trio.policies.policy import Kind, Policy
+from bulkhead_trio.policies.policy import Kind, Policy, check_async
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -152,7 +152,7 @@ class SingleFlight:
         check_whole("max_keys", max_keys, minimum=1)
         self._shelf: Shelf[Any] | None = None
         if ttl is not None:
-            check_positive("ttl", ttl, unit="number of seconds")
+            check_duration("ttl", ttl)
             self._shelf = Shelf(max_keys, Lifetime(ttl, stale))
         elif stale:
             raise ValueError("stale must be 0 where there is no ttl: nothing is kept")
@@ -369,7 +369,12 @@ class KeyedSingleFlight(Policy):
         return await self._flight.call(key, work, *args)
 
     def __call__(self, function: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        """Decorate an async function: calls of it with an equal key at one time are one call."""
+        """Decorate an async function: calls of it with an equal key at one time are one call.
+
+        Raises:
+            TypeError: it is no function, or one that nobody can await.
+        """
+        check_async(function)
 
         @functools.wraps(function)
         async def shared(*args: P.args, **kwargs: P.kwargs) -> T:

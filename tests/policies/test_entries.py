@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bulkhead_trio import Bulkhead, CircuitBreaker, Consecutive
+from bulkhead_trio import BreakerState, Bulkhead, CircuitBreaker, Consecutive
 from bulkhead_trio.policies._entries import Entries
 
 
@@ -78,4 +78,31 @@ async def test_permit_of_a_generator_thrown_away_comes_back() -> None:
         await wait_all_tasks_blocked()
     assert bulkhead.statistics().active == 0
     assert breaker.statistics().failures == 0
+    assert not breaker._entries._stacks
+
+
+async def test_permit_of_a_generator_closed_by_another_task_comes_back(
+    autojump_clock: MockClock,
+) -> None:
+    """Also while the task that entered it goes on; a breaker's probe ends with it."""
+    bulkhead = Bulkhead("test", 1)
+    breaker = CircuitBreaker("test", window=Consecutive(1), wait_in_open=1)
+    with pytest.raises(OSError, match="down"):
+        async with breaker:
+            raise OSError("down")
+    await trio.sleep(1)
+
+    async def generator() -> AsyncGenerator[int, None]:
+        async with bulkhead, breaker:
+            yield 1
+
+    generated = generator()
+    await anext(generated)
+    assert breaker.statistics().probes == 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(generated.aclose)
+    assert (bulkhead.statistics().active, breaker.statistics().probes) == (0, 0)
+    async with bulkhead, breaker:
+        pass
+    assert breaker.statistics().state is BreakerState.CLOSED
     assert not breaker._entries._stacks

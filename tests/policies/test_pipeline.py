@@ -123,8 +123,8 @@ async def test_pipeline_keys_see_through_threads() -> None:
         return number
 
     pipeline = Pipeline(SingleFlight().keyed(key), ThreadBulkhead("t", 1))
-    assert await pipeline.call(lambda number: 2 * number, 21) == 42  # type: ignore[arg-type]
-    assert await pipeline.call(functools.partial(lambda number: 2 * number, 5)) == 10  # type: ignore[arg-type]
+    assert await pipeline.call(lambda number: 2 * number, 21) == 42  # type: ignore[arg-type,return-value]
+    assert await pipeline.call(functools.partial(lambda number: 2 * number, 5)) == 10
     assert seen == [21, 5]
 
 

@@ -311,7 +311,11 @@ class CircuitBreaker(Policy):
             self._refuse(state, now)
             return LET_THROUGH
         after = admitted(state, self._limits, now)
-        self._move(after, now)
+        try:
+            self._move(after, now)
+        except BaseException:  # a listener was interrupted: the probe's place must not stay taken
+            self._end(after.epoch, now, BreakerOutcome.IGNORED)
+            raise
         # Not the breaker's own state: a listener may have changed that again.
         return after.epoch
 

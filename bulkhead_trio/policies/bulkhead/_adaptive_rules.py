@@ -13,7 +13,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 import attrs
 import msgspec
 
-from bulkhead_trio.policies._checks import check_positive, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_whole, is_finite
 
 
 class LimitSample(msgspec.Struct, frozen=True, gc=False):
@@ -146,13 +146,13 @@ class UtilisationTarget(LimitRule[Usage]):
     follows_activity: ClassVar[bool] = True
 
     def __attrs_post_init__(self) -> None:
-        if not BAND < self.target < 1 - BAND:
+        if not (is_finite(self.target) and BAND < self.target < 1 - BAND):
             raise ValueError(
                 f"target must be above {BAND} and below {1 - BAND}, or the limit could only grow"
                 f" or only shrink; not {self.target!r}"
             )
         check_range(self.minimum, self.maximum)
-        check_positive("interval", self.interval, unit="number of seconds")
+        check_duration("interval", self.interval)
 
     def initial(self, limit: int, *, chance: float = 0.5) -> Usage:  # noqa: ARG002
         """The first interval begins with the first call."""
@@ -224,11 +224,11 @@ class AIMD(LimitRule[Limit]):
 
     def __attrs_post_init__(self) -> None:
         check_range(self.minimum, self.maximum)
-        if not 0.5 <= self.backoff_ratio < 1:
+        if not (is_finite(self.backoff_ratio) and 0.5 <= self.backoff_ratio < 1):
             raise ValueError(
                 f"backoff_ratio must be from 0.5 and below 1, not {self.backoff_ratio!r}"
             )
-        check_positive("timeout", self.timeout, unit="number of seconds")
+        check_duration("timeout", self.timeout)
 
     def initial(self, limit: int, *, chance: float = 0.5) -> Limit:  # noqa: ARG002
         """The limit to begin with."""

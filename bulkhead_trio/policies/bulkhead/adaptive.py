@@ -77,6 +77,10 @@ class AdaptiveBulkhead(Bulkhead):
         chance: Callable[[], float] = random.random,
         listeners: Iterable[Callable[[BulkheadEvent], None]] = (),
     ) -> None:
+        if not isinstance(rule, LimitRule):
+            raise ValueError(  # noqa: TRY004  nonsense is a ValueError here, of whatever type it is
+                f"rule must be a LimitRule, not {rule!r}"
+            )
         if initial is None:
             initial = max(rule.minimum, min(rule.maximum, INITIAL_LIMIT))
         _check_within("initial", initial, rule)
@@ -105,8 +109,9 @@ class AdaptiveBulkhead(Bulkhead):
             ValueError: ``max_concurrent`` is not within what the rule allows.
         """
         _check_within("max_concurrent", max_concurrent, self.rule)
-        super().resize(max_concurrent)
+        # The rule first: whoever is told of the new limit may come in at once, and ask the rule.
         self._state = self.rule.initial(max_concurrent, chance=self._chance())
+        super().resize(max_concurrent)
 
     def statistics(self) -> AdaptiveBulkheadStatistics:
         """What the bulkhead holds now."""

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from bulkhead_trio.errors import BulkheadFull, DeadlineUnreachable, QueueTimeout, Rejected
-from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._checks import check_wait, check_whole
 from bulkhead_trio.policies._entries import Entries
 from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.policy import Kind, Policy
@@ -347,7 +347,7 @@ class Bulkhead(Policy):
         if active == self._max_concurrent:
             self._saturated_since = now
         if self._listeners:
-            tell(self._listeners, BulkheadEntered(self.name, 0.0, now))
+            self._tell_entered(0.0, now)
         return now
 
     async def _wait(self, timeout: float | None) -> float:
@@ -365,8 +365,16 @@ class Bulkhead(Policy):
             raise self._refusal(QueueTimeout(message, retry_after=self.predicted_wait()))
         now = trio.current_time()
         if self._listeners:
-            tell(self._listeners, BulkheadEntered(self.name, now - asked, now))
+            self._tell_entered(now - asked, now)
         return now
+
+    def _tell_entered(self, waited: float, now: float) -> None:
+        """Tell that a permit was taken; should that be interrupted, nobody would give it back."""
+        try:
+            tell(self._listeners, BulkheadEntered(self.name, waited, now))
+        except BaseException as error:
+            self._leave(now, now, error)
+            raise
 
     def _leave(self, since: float, now: float, error: BaseException | None) -> None:
         self._drain_rate = self._drain_rate.departed(now - since, now)
@@ -411,9 +419,3 @@ class Bulkhead(Policy):
                 BulkheadRefused(self.name, refusal.reason, refusal.retry_after, now),
             )
         return refusal
-
-
-def check_wait(name: str, seconds: float) -> None:
-    """Refuse a longest wait that is negative or not a number; infinite is a wait without limit."""
-    if not seconds >= 0:
-        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")

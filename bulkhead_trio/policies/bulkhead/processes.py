@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from bulkhead_trio.errors import WorkerCrashed
-from bulkhead_trio.policies._checks import check_positive, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_whole
 from bulkhead_trio.policies.bulkhead._children import Child, Finished, converse
 from bulkhead_trio.policies.bulkhead._process_channel import (
     Limits,
@@ -140,7 +140,7 @@ class ProcessBulkhead(SyncPolicy):
         if memory_bytes is not None:
             check_whole("memory_bytes", memory_bytes, minimum=1)
         if cpu_seconds is not None:
-            check_positive("cpu_seconds", cpu_seconds, unit="number of seconds")
+            check_duration("cpu_seconds", cpu_seconds)
         if calls_per_worker is not None:
             check_whole("calls_per_worker", calls_per_worker, minimum=1)
         check_whole("max_message_bytes", max_message_bytes, minimum=1)

@@ -11,13 +11,12 @@ import attrs
 import trio
 
 from bulkhead_trio.errors import BulkheadFull
-from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._checks import check_wait, check_whole
 from bulkhead_trio.policies.bulkhead.bulkhead import (
     Bulkhead,
     BulkheadEvent,
     BulkheadRefused,
     BulkheadStatistics,
-    check_wait,
 )
 from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.queue._rules import DrainRate

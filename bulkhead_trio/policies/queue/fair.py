@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from typing import TypeVar
 
 from bulkhead_trio.errors import BulkheadFull
+from bulkhead_trio.policies._checks import is_finite
 from bulkhead_trio.policies.queue._fair_rules import FairOrder
 from bulkhead_trio.policies.queue.line import Ticket, TicketLine, said_or_current
 
@@ -50,7 +51,7 @@ class FairQueue(TicketLine[T]):
         reserved_share: float = 0.5,
     ) -> None:
         super().__init__(places)
-        if not 0 <= reserved_share < 1:
+        if not is_finite(reserved_share) or not 0 <= reserved_share < 1:
             raise ValueError(
                 f"reserved_share must be 0 or more and below 1, not {reserved_share!r}"
             )

@@ -7,7 +7,7 @@ import math
 import attrs
 import msgspec
 
-from bulkhead_trio.policies._checks import check_positive, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_whole
 from bulkhead_trio.policies.rate._decision import Decision, seconds_until
 
 
@@ -27,7 +27,7 @@ class _Windowed:
 
     def __attrs_post_init__(self) -> None:
         check_whole("limit", self.limit, minimum=1)
-        check_positive("seconds", self.seconds, unit="number of seconds")
+        check_duration("seconds", self.seconds)
 
     @property
     def window(self) -> float:

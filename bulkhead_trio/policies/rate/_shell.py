@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import trio
 
 from bulkhead_trio.errors import DeadlineUnreachable, RateLimited
-from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._checks import check_wait, check_whole
 from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.rate._account import Account, Counts
 from bulkhead_trio.policies.rate._decision import Decision, Rule
@@ -33,6 +33,11 @@ class Shell:
         shadow: bool,
         listeners: Iterable[Callable[[RateLimitRefused], None]],
     ) -> None:
+        if not callable(getattr(rule, "decide", None)):
+            raise ValueError(  # noqa: TRY004  nonsense is a ValueError here, of whatever type it is
+                f"rule must be a rule such as FixedWindow, not {rule!r}"
+            )
+        self._waits_for_a_bucketful = max_wait is None and rule.most_waiting < math.inf
         if max_wait is None:
             # A pacing bucket that nobody may wait in would be none.
             max_wait = 0.0 if rule.most_waiting == math.inf else rule.longest_debt
@@ -103,12 +108,22 @@ class Shell:
     ) -> None:
         line, wait = account.line, decision.retry_after
         if (
-            wait > longest
+            self._is_too_long(wait, longest, now, line.length)
             or wait == math.inf
             or line.length >= self._max_waiting
             or line.units + cost > self._rule.most_waiting
         ):
             self._refuse(key, cost, decision, now)
+
+    def _is_too_long(self, wait: float, longest: float, now: float, in_front: int) -> bool:
+        """Whether ``wait`` is longer than may be.
+
+        Each moment in the line is rounded up from the one before. Where a full bucket is the limit,
+        that must not cost the last one its place.
+        """
+        if self._waits_for_a_bucketful and longest == self.max_wait:
+            longest += 2 * (in_front + 2) * math.ulp(now + longest)
+        return wait > longest
 
     def _refused(self, key: Hashable, cost: int, decision: Decision, now: float) -> Decision:
         """What the caller is told of a refusal; in shadow mode, that it passes."""
@@ -154,13 +169,3 @@ def check_cost(cost: int) -> None:
         ValueError: it is not a whole number of 1 or more.
     """
     check_whole("cost", cost, minimum=1)
-
-
-def check_wait(name: str, seconds: float) -> None:
-    """Refuse a longest wait that is negative or not a number; infinite is one without limit.
-
-    Raises:
-        ValueError: with the parameter's name.
-    """
-    if not seconds >= 0:
-        raise ValueError(f"{name} must be 0 or more seconds, not {seconds!r}")

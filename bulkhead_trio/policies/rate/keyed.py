@@ -8,7 +8,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 import trio
 
-from bulkhead_trio.policies._checks import check_whole
+from bulkhead_trio.policies._checks import LARGEST_WHOLE, check_whole
 from bulkhead_trio.policies.policy import Kind, Policy
 from bulkhead_trio.policies.rate._account import Account, Reservation
 from bulkhead_trio.policies.rate._decision import Decision, Rule, seconds_until
@@ -97,7 +97,7 @@ class KeyedRateLimiter(Shell):
         Raises:
             ValueError: ``cost`` is not a whole number of 1 or more.
         """
-        if type(cost) is not int or cost < 1:
+        if type(cost) is not int or not 1 <= cost <= LARGEST_WHOLE:
             check_cost(cost)
         now = trio.current_time()
         decision = self._take(key, cost, now)

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from bulkhead_trio.policies._checks import check_positive, check_seconds, check_share, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_seconds, check_share, check_whole
 from bulkhead_trio.policies._recent_rules import RecentCount
 
 Jitter: TypeAlias = Literal["full", "decorrelated", "none"]
@@ -116,7 +116,7 @@ class Budget:
     def __init__(self, *, ratio: float, min_retries: int, window: float) -> None:
         check_share("ratio", ratio)
         check_whole("min_retries", min_retries, minimum=0)
-        check_positive("window", window, unit="number of seconds")
+        check_duration("window", window)
         self._ratio = ratio
         self._min_retries = min_retries
         width = window / self.BUCKETS

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from bulkhead_trio.errors import CallerError, Rejected
-from bulkhead_trio.policies._checks import check_positive
+from bulkhead_trio.policies._checks import check_duration
 from bulkhead_trio.policies._matching import Errors, leaves, matcher
 from bulkhead_trio.policies.deadline import Timeout
 from bulkhead_trio.policies.listeners import tell
@@ -144,7 +144,11 @@ class Retry(Policy):
     ) -> None:
         self._schedule = Schedule(attempts, base_delay, max_delay, jitter)
         if timeout_per_try is not None:
-            check_positive("timeout_per_try", timeout_per_try, unit="number of seconds")
+            check_duration("timeout_per_try", timeout_per_try)
+        if budget is not None and not isinstance(budget, RetryBudget):
+            raise ValueError(f"budget must be a RetryBudget, not {budget!r}")
+        if retry_result is not None and not callable(retry_result):
+            raise ValueError(f"retry_result must be a function of the result, not {retry_result!r}")
         self.name = name
         self._limit = None if timeout_per_try is None else Timeout(timeout_per_try, name=name)
         self._budget = budget

@@ -6,7 +6,7 @@ Overload", equation 21-1: https://sre.google/sre-book/handling-overload/
 
 from __future__ import annotations
 
-from bulkhead_trio.policies._checks import check_positive, check_whole
+from bulkhead_trio.policies._checks import check_duration, check_positive, check_whole
 from bulkhead_trio.policies._recent_rules import RecentCount
 
 
@@ -43,7 +43,7 @@ class Acceptance:
         check_positive("k", k)
         if k < 1:
             raise ValueError(f"k must be 1 or more, not {k!r}")
-        check_positive("window", window, unit="number of seconds")
+        check_duration("window", window)
         check_whole("min_requests", min_requests, minimum=0)
         self._k = k
         self._min_requests = min_requests

@@ -12,6 +12,7 @@ import trio.testing
 from bulkhead_trio.errors import CircuitOpen
 from bulkhead_trio.policies.breaker import (
     BreakerState,
+    BreakerTransition,
     CircuitBreaker,
     Consecutive,
     CountWindow,
@@ -259,3 +260,23 @@ async def test_late_results_belong_to_their_own_time(
     statistics = breaker.statistics()
     assert (statistics.state, statistics.calls, statistics.failures) == (BreakerState.CLOSED, 0, 0)
     assert (statistics.failed, statistics.succeeded) == (6, 3)
+
+
+async def test_probe_whose_listener_is_interrupted_gives_its_place_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Ctrl-C in a listener ends the program, or not; the breaker can be probed all the same."""
+    interrupts = [KeyboardInterrupt()]
+
+    def listener(moved: BreakerTransition) -> None:
+        if moved.after is BreakerState.HALF_OPEN and interrupts:
+            raise interrupts.pop()
+
+    breaker = CircuitBreaker("test", window=Consecutive(1), wait_in_open=1.0, listeners=(listener,))
+    with pytest.raises(OSError, match="scripted"), breaker.permit():
+        raise OSError("scripted")
+    await trio.sleep(1)
+    with pytest.raises(KeyboardInterrupt):
+        await breaker.call(trio.sleep, 0)
+    await breaker.call(trio.sleep, 0)
+    assert breaker.statistics().state is BreakerState.CLOSED
