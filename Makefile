@@ -35,7 +35,7 @@ test: $(VENV)/.dev ## every test, against a real PostgreSQL that the tests start
 	@$(BIN)/python -m pytest
 
 quick: $(VENV)/.dev ## the deterministic tests: virtual time, no network, no database
-	@$(BIN)/python -m pytest $(DETERMINISTIC)
+	@$(BIN)/python -m pytest -n 2 $(DETERMINISTIC)
 
 check: $(VENV)/.dev ## the gate: format, lint, types, import rules, all tests
 	$(BIN)/ruff format --check .

@@ -115,7 +115,7 @@ BODIES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(BODIES)
 def test_any_body_is_accepted_or_refused_as_described(body: bytes) -> None:
     """Never a 500."""
