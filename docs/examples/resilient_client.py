@@ -60,7 +60,11 @@ class PriceClient:
         )
 
     async def price_of(self, item: str) -> str:
-        """The price, or ``unknown``; within a second."""
+        """The price, or ``unknown``.
+
+        Raises:
+            DeadlineExceeded: there was no answer within a second.
+        """
         with deadline(1.0):
             return await self.pipeline.call(self._service.price_of, item)
 
