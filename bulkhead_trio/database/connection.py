@@ -3,7 +3,8 @@
 psycopg's protocol code is a set of generators that yield what they want to wait for. This module
 does the waiting with `trio.lowlevel.wait_readable` and `wait_writable` on libpq's own socket: no
 thread, no asyncio, no bridge. Cursors, transactions, prepared statements and adaptation are
-psycopg's, unchanged. ``docs/database.md`` says why and with which figures.
+psycopg's, unchanged; `Connection.fetch_value` goes past them, to libpq itself, for the one query
+that is asked all the time. ``docs/database.md`` says why and with which figures.
 
 A cancelled query leaves the protocol in the middle of an answer. `Connection` then remembers the
 interrupted generator and refuses further work until `Connection.recover` has asked the server to
@@ -14,30 +15,40 @@ wait for a server that hangs.
 
 from __future__ import annotations
 
-import contextlib
-import ipaddress
 import logging
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar
 
 import msgspec
 import psycopg
 import trio
 from psycopg import generators, pq
-from psycopg._conninfo_utils import get_param, split_attempts
-from psycopg.abc import ConnDict, ConnParam, PQGen, PQGenConn
+from psycopg.abc import ConnParam, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.json import set_json_loads
-from psycopg.waiting import Ready, Wait
+
+from bulkhead_trio.database._hosts import find_attempts
+from bulkhead_trio.database._statement_rules import (
+    KNOWN_STATEMENT,
+    PreparedStatements,
+    Statement,
+    is_loss,
+)
+from bulkhead_trio.database._waiting import drive, drive_connecting
 
 RV = TypeVar("RV")
 
 _log = logging.getLogger("bulkhead_trio.database")
 
+_OK = pq.ConnStatus.OK
 _IDLE = pq.TransactionStatus.IDLE
 _ACTIVE = pq.TransactionStatus.ACTIVE
+_TUPLES = pq.ExecStatus.TUPLES_OK
+_COMMAND_OK = pq.ExecStatus.COMMAND_OK
+_SQLSTATE = pq.DiagnosticField.SQLSTATE
+_ROUTINE = pq.DiagnosticField.SOURCE_FUNCTION
 
 CONNECT_SECONDS = 10.0
 """The longest that one attempt to connect may take when ``connect_timeout`` does not say so.
@@ -50,63 +61,12 @@ CANCEL_SECONDS = 5.0
 FIRST_CANCEL_SECONDS = 0.05
 """What a cancel request gets to take effect before it is sent again; then twice as long."""
 
-DEFAULT_PORT = "5432"
 
-
-async def _wait_socket(fd: int, wanted: Wait) -> Ready:
-    """Wait until ``fd`` is ready for what a psycopg generator asks for."""
-    if wanted == Wait.R:
-        await trio.lowlevel.wait_readable(fd)
-        return Ready.R
-    if wanted == Wait.W:
-        await trio.lowlevel.wait_writable(fd)
-        return Ready.W
-    return await _wait_either(fd)
-
-
-def _is_readable(fd: int) -> bool:
-    poll = select.poll()  # `select` itself knows no descriptor above 1023
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-async def _wait_either(fd: int) -> Ready:
-    ready = 0
-
-    async def wait_one(wanted: Wait, scope: trio.CancelScope) -> None:
-        nonlocal ready
-        ready |= await _wait_socket(fd, wanted)
-        scope.cancel()
-
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(wait_one, Wait.R, nursery.cancel_scope)
-            nursery.start_soon(wait_one, Wait.W, nursery.cancel_scope)
-    except BaseExceptionGroup:
-        # Cancelled twice, once in each task: whoever drives this looks for it as it is elsewhere.
-        await trio.lowlevel.checkpoint_if_cancelled()
-        raise
-    return Ready(ready)
-
-
-async def _drive(generator: PQGen[RV], fd: int) -> RV:
-    """Run a psycopg generator to its end, waiting on ``fd`` as it asks."""
-    try:
-        wanted = next(generator)
-        while True:
-            wanted = generator.send(await _wait_socket(fd, wanted))
-    except StopIteration as stop:
-        return cast(RV, stop.value)
-
-
-async def _drive_connecting(generator: PQGenConn[RV]) -> RV:
-    """Like `_drive`, for generators whose socket may change from step to step."""
-    try:
-        fd, wanted = next(generator)
-        while True:
-            fd, wanted = generator.send(await _wait_socket(fd, wanted))
-    except StopIteration as stop:
-        return cast(RV, stop.value)
+def _poll_of(pgconn: pq.abc.PGconn) -> select.poll:
+    """Tells whether libpq's socket has something; `select` knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(pgconn.socket, select.POLLIN)
+    return poll
 
 
 class Connection(psycopg.AsyncConnection[Any]):
@@ -119,9 +79,11 @@ class Connection(psycopg.AsyncConnection[Any]):
     def __init__(self, pgconn: pq.abc.PGconn, *args: Any, **kwargs: Any) -> None:
         super().__init__(pgconn, *args, **kwargs)
         # psycopg uses its lock with `async with` only, and Trio's has the same shape.
-        self.lock = trio.Lock()  # type: ignore[assignment]
+        self.lock = self._lock = trio.Lock()  # type: ignore[assignment]
         self._interrupted: PQGen[Any] | None = None
         self._was_keyboard_interrupt = False
+        self._statements = PreparedStatements()
+        self._poll = _poll_of(pgconn)
         set_json_loads(msgspec.json.decode, self)
 
     @classmethod
@@ -139,17 +101,19 @@ class Connection(psycopg.AsyncConnection[Any]):
             conninfo: a libpq connection string or URI.
             autocommit: whether each statement is a transaction of its own.
             prepare_threshold: executions of one statement after which the server keeps it
-                prepared; ``None`` never.
+                prepared; ``None`` never, for a pooler that gives each transaction another
+                session. `fetch_value` prepares at once, unless it is ``None``.
             params: libpq parameters that override those of ``conninfo``; ``connect_timeout`` is
                 in seconds and for each attempt.
 
         Raises:
             psycopg.OperationalError: no host answered, or the one that did refused.
         """
-        merged = conninfo_to_dict(conninfo, **params)
+        # What `fetch_value` gives goes out as it is, and JSON is UTF-8.
+        merged = conninfo_to_dict(conninfo, **{**params, "client_encoding": "UTF8"})
         timeout = float(merged.get("connect_timeout") or 0) or CONNECT_SECONDS
         failure: psycopg.Error | None = None
-        for attempt in await _attempts(merged):
+        for attempt in await find_attempts(merged):
             try:
                 with trio.fail_after(timeout):
                     connection = await cls._open(make_conninfo("", **attempt))
@@ -171,7 +135,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         # when the generator is, which must not wait for the garbage collector.
         generator = cls._connect_gen(conninfo)
         try:
-            return await _drive_connecting(generator)
+            return await drive_connecting(generator)
         finally:
             generator.close()
 
@@ -188,21 +152,98 @@ class Connection(psycopg.AsyncConnection[Any]):
         """
         if self._interrupted is not None:
             gen.close()
-            # psycopg tidies up after an interrupted statement (a transaction block rolls back):
-            # what must come out of that is the interruption, not our complaint.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if self._was_keyboard_interrupt:
-                raise KeyboardInterrupt
-            raise psycopg.OperationalError("the connection was interrupted and awaits recovery")
-        scope = contextlib.nullcontext() if timeout is None else trio.fail_after(timeout)
+            await self._refuse()
         try:
-            with scope:
-                return await _drive(gen, self.pgconn.socket)
+            if timeout is None:
+                return await drive(gen, self.pgconn.socket)
+            with trio.fail_after(timeout):
+                return await drive(gen, self.pgconn.socket)
         except (trio.Cancelled, trio.TooSlowError, KeyboardInterrupt) as interruption:
             if self.pgconn.transaction_status == _ACTIVE:
                 self._interrupted = gen
                 self._was_keyboard_interrupt = isinstance(interruption, KeyboardInterrupt)
             raise
+
+    async def _refuse(self) -> NoReturn:
+        # psycopg tidies up after an interrupted statement (a transaction block rolls back):
+        # what must come out of that is the interruption, not our complaint.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._was_keyboard_interrupt:
+            raise KeyboardInterrupt
+        raise psycopg.OperationalError("the connection was interrupted and awaits recovery")
+
+    async def fetch_value(self, statement: Statement, parameters: Sequence[bytes]) -> bytes | None:
+        """The one value that ``statement`` answers, in the bytes that PostgreSQL wrote, UTF-8.
+
+        The short way for what is asked thousands of times a second: prepared at its first use,
+        with no cursor and no adaptation. A transaction of its own, unless one is open.
+
+        Args:
+            statement: answers one row of one column.
+            parameters: for ``$1``, ``$2`` ..., in PostgreSQL's text form.
+
+        Returns:
+            The value; ``None`` for NULL.
+
+        Raises:
+            psycopg.Error: as for `execute`; `psycopg.DataError` for a parameter with a NUL in it.
+        """
+        for parameter in parameters:
+            if b"\0" in parameter:  # libpq would read as far as that
+                raise psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            result = await self._run(statement, parameters)
+        finally:
+            self._lock.release()
+        if result.status != _TUPLES:
+            raise psycopg.errors.error_from_result(result, encoding=self.pgconn._encoding)
+        return result.get_value(0, 0)
+
+    async def _run(self, statement: Statement, parameters: Sequence[bytes]) -> pq.abc.PGresult:
+        if self._interrupted is not None:
+            await self._refuse()
+        name = self._statements.get(statement) or await self._prepare(statement)
+        if name is not None:
+            self.pgconn.send_query_prepared(name, parameters)
+            result = await self._result()
+            if result.status == _TUPLES or not self._has_lost(result):
+                return result
+        self.pgconn.send_query_params(statement.sql, parameters)
+        return await self._result()
+
+    async def _prepare(self, statement: Statement) -> bytes | None:
+        if self.prepare_threshold is None or not (name := self._statements.name_for(statement)):
+            return None
+        self.pgconn.send_prepare(name, statement.sql)
+        result = await self._result()
+        # It can be there already: prepared by a call that was cancelled before it knew.
+        if result.status != _COMMAND_OK and not (
+            result.error_field(_SQLSTATE) == KNOWN_STATEMENT and self._is_idle
+        ):
+            raise psycopg.errors.error_from_result(result, encoding=self.pgconn._encoding)
+        self._statements.keep(statement, name)
+        return name
+
+    async def _result(self) -> pq.abc.PGresult:
+        results: list[pq.abc.PGresult] = await self.wait(generators.execute(self.pgconn))
+        return results[0]
+
+    def _has_lost(self, result: pq.abc.PGresult) -> bool:
+        """Whether what was asked is prepared no more, and may be asked again."""
+        is_lost = is_loss(result.error_field(_SQLSTATE), result.error_field(_ROUTINE))
+        if is_lost:
+            self._statements.lose()
+        return is_lost and self._is_idle
+
+    @property
+    def _is_idle(self) -> bool:
+        # In a transaction an error is the end of it.
+        return self.pgconn.transaction_status == _IDLE
 
     @property
     def is_interrupted(self) -> bool:
@@ -214,7 +255,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         """Whether the next user would find it as a fresh one: open, idle, in no transaction."""
         return (
             self._interrupted is None
-            and self.pgconn.status == pq.ConnStatus.OK
+            and self.pgconn.status == _OK
             and self.pgconn.transaction_status == _IDLE
         )
 
@@ -225,11 +266,11 @@ class Connection(psycopg.AsyncConnection[Any]):
         reads what there is: a notice, a changed setting, or the end.
         """
         try:
-            while self.pgconn.status == pq.ConnStatus.OK and _is_readable(self.pgconn.socket):
+            while self.pgconn.status == _OK and self._poll.poll(0):
                 self.pgconn.consume_input()
         except psycopg.OperationalError:
             return True
-        return self.pgconn.status != pq.ConnStatus.OK
+        return self.pgconn.status != _OK
 
     async def recover(self, *, timeout: float) -> bool:
         """Make an interrupted connection reusable, or close it.
@@ -265,9 +306,9 @@ class Connection(psycopg.AsyncConnection[Any]):
         while True:
             cancel = self.pgconn.cancel_conn()
             cancel.start()
-            await _drive_connecting(generators.cancel(cancel))
+            await drive_connecting(generators.cancel(cancel))
             with trio.move_on_after(patience) as scope:
-                await _drive(generators.execute(self.pgconn), self.pgconn.socket)
+                await drive(generators.execute(self.pgconn), self.pgconn.socket)
             if not scope.cancelled_caught:
                 break
             # The request can reach the backend before the query does, and then cancels nothing.
@@ -287,7 +328,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         A query that is still running goes on in the server until it next writes: `recover` first
         where that matters.
         """
-        if self.pgconn.status == pq.ConnStatus.OK:
+        if self.pgconn.status == _OK:
             # Whoever waits on this socket is woken before its number is another file's.
             trio.lowlevel.notify_closing(self.pgconn.socket)
         self._closed = True
@@ -308,7 +349,7 @@ class Connection(psycopg.AsyncConnection[Any]):
         """
         try:
             with trio.fail_after(timeout):
-                await _drive_connecting(self._cancel_gen())
+                await drive_connecting(self._cancel_gen())
         except trio.TooSlowError:
             raise psycopg.errors.CancellationTimeout("cancellation timeout expired") from None
 
@@ -356,30 +397,3 @@ async def open_connection(
         if connection.is_interrupted:
             await connection.recover(timeout=CANCEL_SECONDS)
         connection.abandon()
-
-
-async def _attempts(params: ConnDict) -> list[ConnDict]:
-    """One set of parameters for each address of each host, in the order given."""
-    found: list[ConnDict] = []
-    failure: OSError | None = None
-    for attempt in split_attempts(params):
-        try:
-            found.extend(await _resolve(attempt))
-        except OSError as error:
-            failure = error
-    if not found and failure is not None:
-        raise psycopg.OperationalError(f"cannot resolve the database's host: {failure}")
-    return found
-
-
-async def _resolve(attempt: ConnDict) -> list[ConnDict]:
-    host = get_param(attempt, "host")
-    if not host or host.startswith(("/", "@")) or get_param(attempt, "hostaddr"):
-        return [attempt]
-    with contextlib.suppress(ValueError):
-        return [{**attempt, "hostaddr": str(ipaddress.ip_address(host))}]
-    port = get_param(attempt, "port") or DEFAULT_PORT
-    # Trio resolves in a thread that it abandons when cancelled; libpq would block the loop.
-    answers = await trio.socket.getaddrinfo(host, port, type=trio.socket.SOCK_STREAM)
-    addresses = dict.fromkeys(str(answer[4][0]) for answer in answers)
-    return [{**attempt, "hostaddr": address} for address in addresses]

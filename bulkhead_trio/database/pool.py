@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -85,6 +85,31 @@ class PoolStatistics:
     broken: int
 
 
+class Lease(Generic[C]):
+    """One use of a pool; what `Pool.acquire` gives. It is the token that the use holds."""
+
+    __slots__ = ("_connection", "_pool")
+
+    _connection: C
+
+    def __init__(self, pool: Pool[C]) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> C:
+        self._connection = connection = await self._pool._lend(self)
+        return connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool._give_back(self._connection, self)
+        if exc is not None:
+            self._pool._raise_if_lost(exc)
+
+
 class Pool(Generic[C]):
     """Up to ``max_size`` connections, opened when first needed.
 
@@ -141,34 +166,17 @@ class Pool(Generic[C]):
             while self._idle:
                 self._idle.pop().abandon()
 
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[C]:
-        """Borrow a connection for the length of a block.
+    def acquire(self) -> Lease[C]:
+        """Borrow a connection for the length of an ``async with`` block.
+
+        A caller that is cancelled already gets none. Otherwise other tasks run meanwhile only if
+        this one has to wait: who finds a connection goes on at once, and waits for its query.
 
         Raises:
             DatabaseUnavailable: there is no connection and none can be made, or the one in use
                 broke or was cut off by the server, `statement_timeout` included.
         """
-        token = object()
-        await self._limiter.acquire_on_behalf_of(token)
-        try:
-            connection = await self._take_or_open()
-        except BaseException:
-            self._limiter.release_on_behalf_of(token)
-            raise
-        self._lent += 1
-        try:
-            yield connection
-        except _LOST as error:
-            self._explain("lost a connection", error)
-            raise DatabaseUnavailable(_describe(error)) from error
-        except ExceptionGroup as group:
-            # From a nursery inside the block. A group with a cancellation in it is none of these.
-            if (lost := group.subgroup(_LOST)) is None:
-                raise
-            raise DatabaseUnavailable("the connection to the database broke") from lost
-        finally:
-            self._give_back(connection, token)
+        return Lease(self)
 
     def statistics(self) -> PoolStatistics:
         """What the pool holds now."""
@@ -183,6 +191,20 @@ class Pool(Generic[C]):
         )
 
     # --- taking ----------------------------------------------------------------------------------
+
+    async def _lend(self, token: Lease[C]) -> C:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(token)
+        except trio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(token)
+        try:
+            connection = await self._take_or_open()
+        except BaseException:
+            self._limiter.release_on_behalf_of(token)
+            raise
+        self._lent += 1
+        return connection
 
     async def _take_or_open(self) -> C:
         while True:
@@ -251,10 +273,20 @@ class Pool(Generic[C]):
 
     # --- giving back -----------------------------------------------------------------------------
 
-    def _give_back(self, connection: C, token: object) -> None:
+    def _raise_if_lost(self, error: BaseException) -> None:
+        """What ended a use is the database's failure, if it is one of its connection's."""
+        if isinstance(error, _LOST):
+            self._explain("lost a connection", error)
+            raise DatabaseUnavailable(_describe(error)) from error
+        # From a nursery inside the block. A group with a cancellation in it is none of these.
+        if isinstance(error, ExceptionGroup) and (lost := error.subgroup(_LOST)) is not None:
+            raise DatabaseUnavailable("the connection to the database broke") from lost
+
+    def _give_back(self, connection: C, token: Lease[C]) -> None:
         """Synchronous, so that no cancellation can come between a connection and its fate."""
         self._lent -= 1
-        self._returns.unpark_all()
+        if self._returns:
+            self._returns.unpark_all()
         if self._nursery is not None and connection.is_reusable:
             self._idle.append(connection)
         elif self._nursery is not None and self._is_recoverable(connection):
@@ -269,7 +301,7 @@ class Pool(Generic[C]):
         # What an interrupted one has to read is not to be touched before `recover` does.
         return connection.is_interrupted or not connection.has_gone()
 
-    async def _recover(self, connection: C, token: object) -> None:
+    async def _recover(self, connection: C, token: Lease[C]) -> None:
         is_clean = False
         try:
             with trio.CancelScope(shield=True):

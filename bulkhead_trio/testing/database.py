@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import psycopg
 import trio
 
@@ -115,6 +115,15 @@ class ScriptedConnection:
             raise psycopg.OperationalError("scripted: the connection broke")
         return ScriptedCursor(self._database.rows)
 
+    async def fetch_value(self, *_query: Any) -> bytes:
+        """Run a query whose one value is the database's rows, as ``tenant_data``'s are answered.
+
+        Raises:
+            psycopg.OperationalError: it is closed, interrupted, or the database went away.
+        """
+        cursor = await self.execute()
+        return _wire_json(await cursor.fetchall())
+
     async def recover(self, *, timeout: float) -> bool:
         """Cancel the interrupted query, if the database answers within ``timeout``."""
         with trio.move_on_after(timeout):
@@ -150,9 +159,14 @@ class ScriptedCursor:
         return list(self._rows)
 
 
+def _wire_json(rows: Sequence[tuple[Any, ...]]) -> bytes:
+    names = ("id", "tier", "payload", "created_at")
+    return msgspec.json.encode([dict(zip(names, row, strict=True)) for row in rows])
+
+
 def tenant_rows(tier: str, count: int = 3) -> list[tuple[Any, ...]]:
-    """Rows as ``tenant_data`` has them."""
-    created = datetime.datetime(2026, 2, 11, 12, 0, tzinfo=datetime.UTC)
+    """Rows as ``tenant_data`` has them, with the moment as it is answered."""
+    created = "2026-02-11T12:00:00.000Z"
     return [
         (number, tier, {"message": f"{tier.title()} tier data point {number}"}, created)
         for number in range(1, count + 1)

@@ -94,6 +94,40 @@ async def test_pool_exhausted_acquire_obeys_the_deadline(
             assert pool.statistics().pending == 0
 
 
+async def test_pool_gives_nothing_to_who_is_cancelled_already(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A caller whose deadline has passed gets no connection, though one is idle."""
+    async with running(ScriptedDatabase()) as pool:
+        await query(pool)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            async with pool.acquire():
+                pytest.fail("lent to a cancelled caller")
+        assert scope.cancelled_caught
+        assert (pool.statistics().active, pool.statistics().idle) == (0, 1)
+
+
+async def test_pool_idle_connection_is_not_taken_from_who_waits_longer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A connection that comes back goes to the one who waits, not to the next who asks."""
+    order: list[str] = []
+    async with running(ScriptedDatabase(), max_size=1) as pool:
+
+        async def waiter() -> None:
+            async with pool.acquire():
+                order.append("waited")
+
+        async with trio.open_nursery() as nursery:
+            async with pool.acquire():
+                nursery.start_soon(waiter)
+                await trio.testing.wait_all_tasks_blocked()
+            async with pool.acquire():
+                order.append("came later")
+    assert order == ["waited", "came later"]
+
+
 async def test_pool_cancelled_at_every_await_point(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
