@@ -20,6 +20,14 @@ MAX_CONNECTIONS = 120
 APPLICATION_NAME = "bulkhead-trio/{tier}"
 """How the server names the connections of a tier."""
 
+_LIBPQ_VARIABLES = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "password": "PGPASSWORD",
+    "dbname": "PGDATABASE",
+}
+
 _SLOW_VIEW = """
 ALTER TABLE tenant_data RENAME TO tenant_data_rows;
 CREATE TABLE bench_delays (application_name text PRIMARY KEY, seconds float8 NOT NULL);
@@ -48,6 +56,16 @@ class Database:
         params = {k: str(v) for k, v in conninfo_to_dict(self.conninfo).items() if v is not None}
         name = params.pop("dbname", "")
         return f"postgresql:///{quote(name, safe='')}?{urlencode(params)}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same as libpq's variables, which other drivers read too."""
+        params = conninfo_to_dict(self.conninfo)
+        return {
+            variable: str(params[name])
+            for name, variable in _LIBPQ_VARIABLES.items()
+            if params.get(name) is not None
+        }
 
     async def slow_down(self, seconds: Mapping[str, float]) -> None:
         """Make every query of some tiers take so many ``seconds`` (tier to seconds) longer.
@@ -130,7 +148,9 @@ async def _connect(conninfo: str) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
-async def open_database_server(directory: Path) -> AsyncIterator[DatabaseServer]:
+async def open_database_server(
+    directory: Path, *, max_connections: int = MAX_CONNECTIONS
+) -> AsyncIterator[DatabaseServer]:
     """Start an embedded PostgreSQL in ``directory``; it is stopped when the block ends."""
-    async with open_embedded_server(directory, max_connections=MAX_CONNECTIONS) as server:
+    async with open_embedded_server(directory, max_connections=max_connections) as server:
         yield DatabaseServer(server.conninfo)

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,11 @@ def free_port() -> int:
 
 @asynccontextmanager
 async def open_server(
-    environment: Mapping[str, str], *, database_url: str, directory: Path
+    environment: Mapping[str, str],
+    *,
+    database_url: str,
+    directory: Path,
+    prefix: Sequence[str] = (),
 ) -> AsyncIterator[Server]:
     """Start ``bulkhead-trio serve`` and wait until it is ready; stop it when the block ends.
 
@@ -85,57 +89,86 @@ async def open_server(
         environment: settings of the server, beside those that say where things are.
         database_url: the PostgreSQL to use.
         directory: where the server may keep files; its output goes to ``server.log`` there.
+        prefix: what its command line begins with, such as ``taskset``.
 
     Raises:
         ServerFailed: it did not become ready, or did not end with exit code 0 on SIGTERM.
     """
     address = Address(HOST, free_port())
-    log = directory / "server.log"
+    async with open_command(
+        [*prefix, sys.executable, "-m", "bulkhead_trio", "serve"],
+        environment=_places(address, database_url, directory) | dict(environment),
+        address=address,
+        log=directory / "server.log",
+    ) as server:
+        yield server
+
+
+@asynccontextmanager
+async def open_command(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    address: Address,
+    log: Path,
+    ready_path: str = "/ready",
+    exit_codes: Collection[int] = (0,),
+) -> AsyncIterator[Server]:
+    """Start any HTTP server and wait until it is ready; stop it when the block ends.
+
+    Args:
+        command: its command line.
+        environment: its variables, beside those of `INHERITED`.
+        address: where it will listen.
+        log: the file for its output.
+        ready_path: answered with 200 when it is ready.
+        exit_codes: with which it may end on SIGTERM.
+
+    Raises:
+        ServerFailed: it did not become ready, or ended otherwise.
+    """
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     with log.open("wb") as output:
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "bulkhead_trio", "serve"],
-            env=_environment(environment, address, database_url, directory),
+            command,
+            env=inherited | dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches this process, which then stops the server
         )
     try:
-        await _wait_ready(process, address, log)
+        await _wait_ready(process, address, ready_path, log)
         yield Server(address, process.pid)
     finally:
         exit_code = await _stop(process)
-    if exit_code != 0:
+    if exit_code not in exit_codes:
         raise ServerFailed(f"the server ended with {exit_code} on SIGTERM\n{_tail(log)}")
 
 
-def _environment(
-    settings: Mapping[str, str], address: Address, database_url: str, directory: Path
-) -> dict[str, str]:
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    places = {
+def _places(address: Address, database_url: str, directory: Path) -> dict[str, str]:
+    return {
         "API_HOST": address.host,
         "API_PORT": str(address.port),
         "DATABASE_URL": database_url,
         "DATA_DIR": str(directory / "data"),
         "SHUTDOWN_GRACE_SECONDS": str(GRACE_SECONDS),
     }
-    return inherited | places | dict(settings)
 
 
-async def _wait_ready(process: trio.Process, address: Address, log: Path) -> None:
+async def _wait_ready(process: trio.Process, address: Address, path: str, log: Path) -> None:
     with trio.move_on_after(START_SECONDS):
         while process.poll() is None:
-            if await _is_ready(address):
+            if await _is_ready(address, path):
                 return
             await trio.sleep(POLL_SECONDS)
         raise ServerFailed(f"the server ended with {process.returncode}\n{_tail(log)}")
     raise ServerFailed(f"the server was not ready after {START_SECONDS:g} s\n{_tail(log)}")
 
 
-async def _is_ready(address: Address) -> bool:
+async def _is_ready(address: Address, path: str) -> bool:
     try:
-        return (await fetch(address, "/ready", timeout=CONTROL_SECONDS)).status == 200
+        return (await fetch(address, path, timeout=CONTROL_SECONDS)).status == 200
     except (ConnectionLost, OSError, trio.TooSlowError):
         return False
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 import trio
 
-from bench.isolation.messages import Finished, Message, Progress, Ready, Spec
+from bench.isolation.messages import Finished, Message, Progress, Ready
 
 READY_SECONDS = 20.0
 """How long a generator may take to be ready; it takes half a second where a core is free."""
@@ -98,9 +98,17 @@ class Generator:
 
 
 @asynccontextmanager
-async def open_generator(spec: Spec) -> AsyncIterator[Generator]:
-    """Start the process for ``spec``; it is gone when the block ends."""
-    command = [sys.executable, "-m", "bench.isolation.load", msgspec.json.encode(spec).decode()]
+async def open_generator(
+    spec: msgspec.Struct, *, module: str = "bench.isolation.load", prefix: Sequence[str] = ()
+) -> AsyncIterator[Generator]:
+    """Start the process for ``spec``; it is gone when the block ends.
+
+    Args:
+        spec: what ``module`` is told.
+        module: the generator; its messages are those of `bench.isolation.messages`.
+        prefix: what its command line begins with, such as ``nice``.
+    """
+    command = [*prefix, sys.executable, "-m", module, msgspec.json.encode(spec).decode()]
     # A session of its own: Ctrl-C is for the process that reports, which then ends this one.
     process = await trio.lowlevel.open_process(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
