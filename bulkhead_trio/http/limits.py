@@ -11,6 +11,8 @@ class ConnectionLimits:
 
     Attributes:
         connections: open at the same time; one more is answered 503 and closed.
+        connections_per_address: the same for one client address. Many clients may come from one
+            (a proxy, an office), so this only keeps one of them from taking all there are.
         head: from the first byte of a request's head to its last.
         body_gap: between two pieces of a body.
         body: from the head's end to the body's.
@@ -26,6 +28,7 @@ class ConnectionLimits:
     """
 
     connections: int = 4000
+    connections_per_address: int = 2000
     head: float = 10.0
     body_gap: float = 10.0
     body: float = 60.0
@@ -34,4 +37,4 @@ class ConnectionLimits:
     linger: float = 1.0
     half_closed: float = 0.1
     head_bytes: int = 24 * 1024
-    refusals_per_second: float = 500.0
+    refusals_per_second: float | None = 2000.0

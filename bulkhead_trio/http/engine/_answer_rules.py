@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import http
 import re
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from bulkhead_trio.http.engine.errors import LocalProtocolError
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_IN_LINES = bytes(byte for byte in range(256) if byte == 9 or 32 <= byte <= 126 or byte >= 128)
+"""What a line of a head may have in it (RFC 9110, section 5.5)."""
+
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
 _STATUS_LINES = {
@@ -29,6 +32,10 @@ class Framing(enum.Enum):
     LENGTH = "by its length"
     CHUNKED = "by its last chunk"
     CLOSE = "by the end of the connection"
+
+
+_BY_LENGTH = Framing.LENGTH
+_BODILESS = frozenset([204, 304])
 
 
 class AnswerHead:
@@ -72,44 +79,64 @@ def answer_head(
     """
     if not 200 <= status <= 599:
         raise LocalProtocolError(f"an answer's status is 200 to 599, not {status}")
-    lines = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+    lines: list[bytes] = []
     length: int | None = None
     says_close = False
     is_dated = False
     for name, value in headers:
-        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
-            raise LocalProtocolError(f"the header {name!r} cannot be sent as it is")
-        lowered = name.lower()
-        if lowered in _CHECKED:
-            if lowered == b"content-length":
+        start, special = _field(name)
+        if special is not None:
+            if special == b"content-length":
                 if length is not None or _LENGTH.fullmatch(value) is None:
                     raise LocalProtocolError("Content-Length is malformed or there twice")
                 length = int(value)
-            elif lowered == b"connection":
+            elif special == b"connection":
                 says_close = says_close or b"close" in value.lower()
                 continue  # the connection says this itself
-            elif lowered == b"transfer-encoding":
+            elif special == b"transfer-encoding":
                 continue  # as well
             else:
                 is_dated = True
-        lines.append(b"%b: %b\r\n" % (name, value))
-    if not is_dated:
-        lines.append(date_line)
-    framing = _framing(status, length, is_to_head=is_to_head, is_http_11=is_http_11)
-    if framing is Framing.CHUNKED:
-        lines.append(b"transfer-encoding: chunked\r\n")
-    return AnswerHead(b"".join(lines), framing, length or 0, says_close=says_close)
+        lines.append(start + value)
+    if length is not None and not is_to_head and status not in _BODILESS:
+        framing = _BY_LENGTH
+    else:
+        framing = _framing(status, is_to_head=is_to_head, is_http_11=is_http_11)
+        if framing is Framing.CHUNKED:
+            lines.append(b"transfer-encoding: chunked")
+    lines.append(b"")
+    fields = b"\r\n".join(lines)
+    # One look at all values: nothing but the line ends that were just put there is left, or there
+    # is more on a line than may be, such as another line.
+    if fields.translate(None, _IN_LINES) != b"\r\n" * (len(lines) - 1):
+        raise LocalProtocolError("a header's value cannot be sent as it is")
+    status_line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+    wire = status_line + fields if is_dated else status_line + fields + date_line
+    return AnswerHead(wire, framing, length or 0, says_close=says_close)
 
 
-_CHECKED = frozenset([b"content-length", b"connection", b"transfer-encoding", b"date"])
+_SPECIAL = frozenset([b"content-length", b"connection", b"transfer-encoding", b"date"])
 
 
-def _framing(status: int, length: int | None, *, is_to_head: bool, is_http_11: bool) -> Framing:
-    """RFC 9112, section 6.3, from the sender's side."""
-    if is_to_head or status in (204, 304):
+@functools.lru_cache(maxsize=512)
+def _field(name: bytes) -> tuple[bytes, bytes | None]:
+    """How a line begins, and the name in lower case where it means something here.
+
+    Remembered, since an application has few names and sends them again and again.
+
+    Raises:
+        LocalProtocolError: that is no name.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise LocalProtocolError(f"the header {name!r} cannot be sent as it is")
+    lowered = name.lower()
+    return name + b": ", lowered if lowered in _SPECIAL else None
+
+
+def _framing(status: int, *, is_to_head: bool, is_http_11: bool) -> Framing:
+    """RFC 9112, section 6.3, from the sender's side, for an answer that says no length."""
+    if is_to_head or status in _BODILESS:
         return Framing.NONE
-    if length is not None:
-        return Framing.LENGTH
     return Framing.CHUNKED if is_http_11 else Framing.CLOSE
 
 

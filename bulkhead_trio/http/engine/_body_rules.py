@@ -17,8 +17,11 @@ MOST_CHUNK_LINE_BYTES = 256
 
 MOST_TRAILER_BYTES = 8 * 1024
 
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t -~\x80-\xff]*)?")
-_TRAILER = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]+:[\t -~\x80-\xff]*")
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?")
+_TRAILER = re.compile(rb"([!#$%&'*+\-.^`|~0-9A-Za-z]+):[\t -~\x80-\xff]*")
+
+_NO_TRAILERS = frozenset([b"content-length", b"transfer-encoding", b"host"])
+"""Fields that say where a message ends or goes: nobody may say so behind it (RFC 9110, 6.5.1)."""
 
 
 class BodyDecoder(Protocol):
@@ -62,10 +65,11 @@ class ChunkedDecoder:
     Strict: each line ends in CR LF, and a size is hexadecimal digits and nothing else.
     """
 
-    __slots__ = ("_buffer", "_left", "_step", "_trailer_bytes", "is_complete", "rest")
+    __slots__ = ("_at", "_buffer", "_left", "_step", "_trailer_bytes", "is_complete", "rest")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._at = 0
         self._left = 0
         self._trailer_bytes = 0
         self._step = self._size
@@ -82,9 +86,13 @@ class ChunkedDecoder:
         parts: list[bytes] = []
         while not self.is_complete and self._step(parts):
             pass
+        # Cut once: of thousands of tiny chunks, each would otherwise copy all that follow it.
+        self._buffer, self._at = self._buffer[self._at :], 0
+        if self.is_complete:
+            self.rest, self._buffer = self._buffer, b""
         return b"".join(parts)
 
-    # Each step takes what it wants off the buffer, and says whether there may be more to do.
+    # Each step passes over what it wants of the buffer, and says whether there may be more to do.
 
     def _size(self, parts: list[bytes]) -> bool:  # noqa: ARG002  all steps look alike
         line = self._line(MOST_CHUNK_LINE_BYTES)
@@ -98,9 +106,10 @@ class ChunkedDecoder:
         return True
 
     def _data(self, parts: list[bytes]) -> bool:
-        if not self._buffer:
+        piece = self._buffer[self._at : self._at + self._left]
+        if not piece:
             return False
-        piece, self._buffer = self._buffer[: self._left], self._buffer[self._left :]
+        self._at += len(piece)
         self._left -= len(piece)
         parts.append(piece)
         if not self._left:
@@ -108,11 +117,12 @@ class ChunkedDecoder:
         return True
 
     def _end_of_data(self, parts: list[bytes]) -> bool:  # noqa: ARG002
-        if not b"\r\n".startswith(self._buffer[:2]):
+        end = self._buffer[self._at : self._at + 2]
+        if not b"\r\n".startswith(end):
             raise ProtocolError("a chunk is longer than it says")
-        if len(self._buffer) < 2:
+        if len(end) < 2:
             return False
-        self._buffer = self._buffer[2:]
+        self._at += 2
         self._step = self._size
         return True
 
@@ -121,24 +131,28 @@ class ChunkedDecoder:
         if line is None:
             return False
         if line:
-            if _TRAILER.fullmatch(line) is None:
+            match = _TRAILER.fullmatch(line)
+            if match is None or match[1].lower() in _NO_TRAILERS:
                 raise ProtocolError("a trailer is malformed")
             self._trailer_bytes += len(line) + 2
-            return True
-        self.rest, self._buffer = self._buffer, b""
-        self.is_complete = True
-        return False
+        else:
+            self.is_complete = True
+        return True
 
     def _line(self, most: int) -> bytes | None:
         """The next line without its end; ``None`` where it is not complete."""
-        end = self._buffer.find(b"\r\n", 0, most + 2)
+        at = self._at
+        end = self._buffer.find(b"\r\n", at, at + most + 2)
         if end < 0:
             # The CR of an end that is still to come is no part of the line.
-            if len(self._buffer) > most + 1 or b"\n" in self._buffer[: most + 2]:
+            if (
+                len(self._buffer) - at > most + 1
+                or self._buffer.find(b"\n", at, at + most + 2) >= 0
+            ):
                 raise ProtocolError("a line of a chunked body is malformed or too long")
             return None
-        line, self._buffer = self._buffer[:end], self._buffer[end + 2 :]
-        return line
+        self._at = end + 2
+        return self._buffer[at:end]
 
 
 def decoder_for(body: int) -> BodyDecoder:

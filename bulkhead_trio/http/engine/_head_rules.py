@@ -9,7 +9,7 @@ Stricter than the grammar of RFC 9112, on purpose:
 * A line ends in CR LF. A bare CR or LF, a folded line, a NUL: refused (sections 2.2, 5.2).
 * A field's name has no underscore: beside ``X-A`` an ``X_A`` is the same thing to many a gateway.
 * A request target is a path, with its query, or ``*`` for ``OPTIONS``. A proxy's absolute form and
-  ``CONNECT`` are nothing for an origin server.
+  ``CONNECT`` are nothing for an origin server; a fragment is nothing for any (RFC 9112, 3.2).
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ import httptools
 from bulkhead_trio.http.engine.errors import ProtocolError
 
 _TOKEN = rb"!#$%&'*+\-.^`|~0-9A-Za-z"
-_HEAD = re.compile(
-    rb"[" + _TOKEN + rb"_]{1,32} (?:/[!-~]*|\*) HTTP/1\.[01]\r\n"
-    rb"(?:[" + _TOKEN + rb"]+:[\t -~\x80-\xff]*\r\n)*\r\n"
-)
+_LINE = rb"([" + _TOKEN + rb"_]{1,32}) (?:/[!\"$-~]*|\*) HTTP/1\.([01])"
+_HEAD = re.compile(_LINE + rb"\r\n(?:[" + _TOKEN + rb"]+:[\t -~\x80-\xff]*\r\n)*\r\n")
+_REQUEST_LINE = re.compile(_LINE)
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 _HOST = re.compile(rb"(?:[0-9A-Za-z\-._~%!$&'()*+,;=]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 
@@ -56,6 +55,12 @@ class HeadLimits:
     target_bytes: int = 8 * 1024
     header_bytes: int = 16 * 1024
     header_count: int = 100
+    least_bytes: int = attrs.field(init=False)
+    """A head of no more is within the limits on bytes, whatever they are used for."""
+
+    @least_bytes.default
+    def _least_bytes(self) -> int:
+        return min(self.target_bytes, self.header_bytes)
 
     @property
     def head_bytes(self) -> int:
@@ -75,14 +80,16 @@ class Head:
         keeps_alive: whether another request may follow on the connection.
         expects_continue: whether the client waits to be told to send its body.
         upgrade: what ``Upgrade`` asks for, or ``None``.
+        wire: all of its bytes.
     """
 
     __slots__ = (
         "body", "expects_continue", "headers", "is_http_11", "keeps_alive", "method", "target",
-        "upgrade",
+        "upgrade", "wire",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, wire: bytes = b"") -> None:
+        self.wire = wire
         self.method = ""
         self.target = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -123,38 +130,42 @@ class HeadParser:
         Raises:
             ProtocolError: it is none, or beyond the limits.
         """
-        if _HEAD.fullmatch(data) is None:
+        match = _HEAD.fullmatch(data)
+        if match is None:
             raise _what_is_wrong(data)
-        self._head = head = Head()
-        method, _, rest = data.partition(b" ")
+        method, minor = match.groups()
+        self._head = head = Head(data)
         head.method = method.decode("ascii")
         try:
             # llhttp knows a list of methods; what one means is the application's to say.
-            self._llhttp.feed_data(data if method in _KNOWN_TO_LLHTTP else b"POST " + rest)
+            known = method in _KNOWN_TO_LLHTTP
+            self._llhttp.feed_data(data if known else b"POST" + data[len(method) :])
         except httptools.HttpParserUpgrade:
             self._llhttp = httptools.HttpRequestParser(self)
         except httptools.HttpParserError as error:
             self._llhttp = httptools.HttpRequestParser(self)
             raise ProtocolError("the head is malformed") from error
-        if head.method == "CONNECT" or (head.target == b"*" and head.method != "OPTIONS"):
+        if method == b"CONNECT" or (head.target == b"*" and method != b"OPTIONS"):
             raise ProtocolError("this target is nothing for this method")
-        self._check_size(head)
-        _interpret(head, is_http_11=data[data.index(b"\r\n") - 1] == ord("1"))
+        limits = self._limits
+        if len(data) > limits.least_bytes or len(head.headers) > limits.header_count:
+            _check_size(head, limits)
+        _interpret(head, is_http_11=minor == b"1")
         if head.body != NO_BODY:
             # llhttp waits for the body now, which it will not see.
             self._llhttp = httptools.HttpRequestParser(self)
         return head
 
-    def _check_size(self, head: Head) -> None:
-        limits = self._limits
-        if len(head.target) > limits.target_bytes:
-            raise ProtocolError("the target is too long", status=414)
-        headers = head.headers
-        if (
-            len(headers) > limits.header_count
-            or sum([len(name) + len(value) for name, value in headers]) > limits.header_bytes
-        ):
-            raise ProtocolError("there is too much of headers", status=431)
+
+def _check_size(head: Head, limits: HeadLimits) -> None:
+    if len(head.target) > limits.target_bytes:
+        raise ProtocolError("the target is too long", status=414)
+    headers = head.headers
+    if (
+        len(headers) > limits.header_count
+        or sum([len(name) + len(value) for name, value in headers]) > limits.header_bytes
+    ):
+        raise ProtocolError("there is too much of headers", status=431)
 
 
 def _interpret(head: Head, *, is_http_11: bool) -> None:
@@ -207,6 +218,16 @@ def _body(lengths: bytes | None, codings: bytes | None, *, is_http_11: bool) -> 
     if _LENGTH.fullmatch(lengths) is None:
         raise ProtocolError("Content-Length is malformed")
     return int(lengths)
+
+
+def check_request_line(line: bytes) -> None:
+    """Look at a head's first line before the rest has come.
+
+    Raises:
+        ProtocolError: no head can begin with it.
+    """
+    if _REQUEST_LINE.fullmatch(line) is None:
+        raise _what_is_wrong(line)
 
 
 def _what_is_wrong(data: bytes) -> ProtocolError:

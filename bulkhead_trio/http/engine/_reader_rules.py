@@ -5,12 +5,23 @@ The same bytes mean the same, however they were cut into pieces on their way.
 
 from __future__ import annotations
 
+import re
+
 from bulkhead_trio.http.engine._body_rules import BodyDecoder
-from bulkhead_trio.http.engine._head_rules import END, Head, HeadLimits, HeadParser
+from bulkhead_trio.http.engine._head_rules import (
+    END,
+    Head,
+    HeadLimits,
+    HeadParser,
+    check_request_line,
+)
 from bulkhead_trio.http.engine.errors import ProtocolError
 
 REQUEST_LINE_REST = 64
 """What a request line has beside its target: method, version and blanks."""
+
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
+"""Before a request line they are passed over (RFC 9112, section 2.2)."""
 
 
 class RequestReader:
@@ -32,6 +43,11 @@ class RequestReader:
         """Whether there is something that no request has been made of yet."""
         return bool(self._buffer)
 
+    @property
+    def held(self) -> int:
+        """How many bytes no request has been made of yet."""
+        return len(self._buffer)
+
     def feed(self, data: bytes) -> None:
         """Take what has come in."""
         self._buffer = self._buffer + data if self._buffer else data
@@ -43,18 +59,24 @@ class RequestReader:
             ProtocolError: it is none, or never can become one.
         """
         buffer = self._buffer
-        if buffer[:1] in (b"\r", b"\n"):
-            # RFC 9112, section 2.2: empty lines before a request line are passed over.
-            while buffer.startswith(b"\r\n"):
-                buffer = buffer[2:]
-            self._buffer = buffer
         end = buffer.find(END)
+        if buffer.startswith(b"\r\n"):
+            buffer = self._buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
+            end = buffer.find(END)
         if end < 0:
             if buffer:
                 self._check_incomplete(buffer)
             return None
+        if end == len(buffer) - 4:
+            self._buffer = b""
+            return self._parser.parse(buffer)
         self._buffer = buffer[end + 4 :]
         return self._parser.parse(buffer[: end + 4])
+
+    def take_rest(self) -> bytes:
+        """What has come in and no request has been made of; whoever takes it goes on from there."""
+        rest, self._buffer = self._buffer, b""
+        return rest
 
     def next_body(self, decoder: BodyDecoder) -> bytes | None:
         """The next piece of a body; ``None`` while there is none. ``b""`` only at its end.
@@ -78,6 +100,8 @@ class RequestReader:
             raise ProtocolError("the target is too long", status=414)
         if len(buffer) > limits.head_bytes:
             raise ProtocolError("there is too much of headers", status=431)
+        if line >= 0:
+            check_request_line(buffer[:line])
         # The last CR may be half of a line's end.
         lines = buffer[:-1] if buffer.endswith(b"\r") else buffer
         lines = lines.replace(b"\r\n", b"")

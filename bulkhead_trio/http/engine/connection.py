@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NoReturn, Protocol, TypeAlias
 
 import structlog
@@ -23,7 +23,8 @@ from bulkhead_trio.http.engine._head_rules import Head, HeadLimits
 from bulkhead_trio.http.engine._reader_rules import RequestReader
 from bulkhead_trio.http.engine.errors import ProtocolError
 from bulkhead_trio.http.engine.exchange import Exchange
-from bulkhead_trio.http.engine.readiness import FINISHED, GONE
+from bulkhead_trio.http.engine.meter import METERED
+from bulkhead_trio.http.engine.readiness import FINISHED, GONE, Readiness
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.policies.rate import KeyedRateLimiter
 
@@ -32,16 +33,32 @@ Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Address: TypeAlias = tuple[str, int | None]
+
+Handover: TypeAlias = Callable[[trio.SocketStream, bytes, Address | None], Awaitable[None]]
+"""Takes a connection over: its stream, what has been read of it already, and who the peer is."""
 
 _log = structlog.get_logger("bulkhead_trio.http")
 
 READ_BYTES = 65_536
 """Read at once, and the most that is held of a body that the application has not asked for."""
 
+SENT_ON_BYTES = 65_536
+"""Sent without a pause to a peer that takes all of it; then others have the loop first."""
+
+WRITE_IS_LIKE_BYTES = 4096
+"""What each write adds to that: many small ones hold the loop up as well."""
+
 NEVER = float("inf")
 
-REFUSED_BY = "bulkhead_trio.refused_by"
-"""What an application puts into the scope of a request that it has refused: by whom, as a key."""
+ACCOUNT = "bulkhead_trio.account"
+"""Whose request it was, as an application says in its scope: loop time is shared out by this."""
+
+REFUSED = "bulkhead_trio.refused"
+"""Set in the scope of a request that took no work, so that its connection may be made to wait."""
+
+ARRIVALS = ""
+"""The account of whoever has not had a request answered yet, and of accepting connections."""
 
 
 class Phase(enum.Enum):
@@ -52,7 +69,9 @@ class Phase(enum.Enum):
     BODY = "more of a body"
     APPLICATION = "the application"
     WRITE = "the peer to read"
+    TURN = "a turn on the event loop"
     REFUSED = "its turn to be read again"
+    HANDED_OVER = "another protocol"
     CLOSING = "the peer to close"
 
 
@@ -62,12 +81,12 @@ class Serving(Protocol):
     app: ASGIApp
     limits: ConnectionLimits
     head_limits: HeadLimits
-    address: tuple[str, int] | None
     is_draining: bool
-    refusals: KeyedRateLimiter
-
-    def date_line(self) -> bytes:
-        """The ``Date`` line of now."""
+    date_line: bytes
+    refusals: KeyedRateLimiter | None
+    readiness: Readiness
+    state: Mapping[str, Any] | None
+    handover: Handover | None
 
     def refusal(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The whole answer to a request that never reaches the application."""
@@ -83,24 +102,31 @@ class Connection:
     Args:
         serving: what it shares with the server's others.
         sock: connected, not blocking; the connection closes it.
-        client: the peer's address, as ASGI wants it.
+        client: the peer's address, as ASGI wants it; ``None`` where it has none.
+        server: our side's, as ASGI wants it.
     """
 
     __slots__ = (
-        "_body_by", "_failure", "_is_readable", "_reader", "_task", "client", "deadline",
-        "has_gone", "is_crowded", "is_finished", "phase", "scope", "serving", "sock",
+        "_account", "_body_by", "_failure", "_is_readable", "_reader", "_sent_on", "_taken_for",
+        "_task", "_wants_turn", "client", "deadline", "has_gone", "is_finished", "phase", "scope",
+        "server", "serving", "sock",
     )  # fmt: skip
 
     def __init__(
-        self, serving: Serving, sock: socket.socket, client: tuple[str, int] | None
+        self,
+        serving: Serving,
+        sock: socket.socket,
+        *,
+        client: Address | None,
+        server: Address | None,
     ) -> None:
         self.serving = serving
         self.sock = sock
         self.client = client
+        self.server = server
         self.scope = trio.CancelScope()
         self.deadline = NEVER
         self.phase = Phase.HEAD
-        self.is_crowded = False
         self.is_finished = False
         self.has_gone = False
         self._body_by = NEVER
@@ -108,27 +134,35 @@ class Connection:
         self._reader = RequestReader(serving.head_limits)
         self._task: trio.lowlevel.Task | None = None
         self._is_readable = False
+        self._account = serving.readiness.turns.account(ARRIVALS)
+        self._wants_turn = False
+        self._taken_for = 0.0
+        self._sent_on = 0
 
     # --- its life --------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve requests until there are no more; never raises but for cancellation."""
+        METERED.set(self)
         exchange: Exchange | None = None
         try:
             with self.scope:
                 self._allow(self.serving.limits.head)
-                while not self.is_crowded:
+                while True:
+                    exchange = None
                     head = await self._next_head()
+                    if head.upgrade is not None and self._is_to_be_handed_over(head):
+                        await self._hand_over(head)
+                        return
                     exchange = Exchange(self, head)
                     refused_by = await self._answer(exchange)
                     if not exchange.leaves_open or self.serving.is_draining:
+                        self._failure = None  # it was answered before it could be cut off
                         break
+                    if refused_by is not None or self._reader.has_begun or self._is_readable:
+                        await self._between_requests(refused_by)
                     self.phase = Phase.IDLE
                     self._allow(self.serving.limits.idle)
-                    if refused_by is not None:
-                        self.phase = Phase.REFUSED
-                        await self.serving.refusals.acquire(refused_by)
-                        self.phase = Phase.IDLE
         except (PeerClosed, Rejected):
             pass  # nobody is there any more; or it would have to wait too long to be read again
         except ProtocolError as error:
@@ -139,14 +173,19 @@ class Connection:
             await self._refuse(self._failure.status, exchange)
         elif self.scope.cancelled_caught and not self.has_gone:
             await self._refuse(self._status_of_limit(), exchange)
-        if self.is_crowded:
-            await self._refuse(503, None)
+        await self._close()
+
+    async def turn_away(self) -> None:
+        """Answer that there are too many, and close."""
+        METERED.set(self)
+        await self._refuse(503, None)
         await self._close()
 
     async def _answer(self, exchange: Exchange) -> str | None:
-        """Have the request answered; says whose refusal it was, where it was refused."""
+        """Have the request answered; says on whose account, where it was refused."""
         self.phase = Phase.APPLICATION
-        self.deadline = self._body_by = NEVER
+        self._body_by = NEVER
+        self._allow_our_turn()
         scope = exchange.asgi_scope()
         try:
             await self.serving.app(scope, exchange.receive, exchange.send)
@@ -156,8 +195,41 @@ class Connection:
             if exchange.has_started:
                 raise PeerClosed from None
             raise ProtocolError("the application failed", status=500) from None
-        refused_by: str | None = scope.get(REFUSED_BY)
-        return refused_by
+        name: str = scope.get(ACCOUNT, ARRIVALS)
+        if name != self._account.name:
+            self._account = self.serving.readiness.turns.account(name)
+        return name if REFUSED in scope else None
+
+    async def _between_requests(self, refused_by: str | None) -> None:
+        """Wait for what has to come before the next request is looked at."""
+        if refused_by is not None and self.serving.refusals is not None:
+            self.phase = Phase.REFUSED
+            await self.serving.refusals.acquire(refused_by)
+        if self._reader.has_begun or self._is_readable:
+            # Sent ahead. Whoever does that has no more of the loop than whoever does not.
+            self.phase = Phase.TURN
+            await self._next_turn()
+
+    # --- another protocol ------------------------------------------------------------------------
+
+    def _is_to_be_handed_over(self, head: Head) -> bool:
+        return (
+            self.serving.handover is not None
+            and head.upgrade is not None
+            and head.upgrade.lower() == b"websocket"
+            and head.method == "GET"
+            and head.is_http_11
+        )
+
+    async def _hand_over(self, head: Head) -> None:
+        """Let another protocol have the connection, from this request's first byte on."""
+        handover = self.serving.handover
+        assert handover is not None  # noqa: S101  the only caller has asked
+        self.phase = Phase.HANDED_OVER
+        self.deadline = NEVER
+        self.serving.readiness.forget(self.sock)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(self.sock))
+        await handover(stream, head.wire + self._reader.take_rest(), self.client)
 
     def _status_of_limit(self) -> int:
         """What to say to a peer that a limit has cut off; 0 for nothing."""
@@ -166,9 +238,9 @@ class Connection:
         return 408 if self.phase is Phase.BODY else 0
 
     async def _refuse(self, status: int, exchange: Exchange | None) -> None:
-        if not status or (exchange is not None and exchange.is_half_way):
-            return
-        headers = [] if exchange is None or exchange.is_over else exchange.head.headers
+        if not status or (exchange is not None and exchange.has_started):
+            return  # one answer a request, whatever comes of its body afterwards
+        headers = [] if exchange is None else exchange.head.headers
         with trio.move_on_after(self.serving.limits.linger):
             try:
                 await self.write(self.serving.refusal(status, headers))
@@ -187,13 +259,26 @@ class Connection:
         try:
             self.sock.shutdown(socket.SHUT_WR)
             with trio.move_on_after(self.serving.limits.linger):
-                while self.sock_recv() != b"":
-                    await self._until_readable()
+                while (data := self.sock_recv()) != b"":
+                    if data is None:
+                        await self._park()
+                    else:
+                        await self._next_turn()  # there may be more, of which no news will come
         except OSError:
             return
 
     def _allow(self, seconds: float) -> None:
         self.deadline = trio.current_time() + seconds
+
+    def _allow_our_turn(self) -> None:
+        """No limit while it is for us to get on; unless the peer has finished sending.
+
+        That looks just as if it had gone. An answer that is nearly ready may still get out.
+        """
+        if self.is_finished:
+            self._allow(self.serving.limits.half_closed)
+        else:
+            self.deadline = NEVER
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -211,7 +296,7 @@ class Connection:
                 if self.phase is Phase.IDLE and reader.has_begun:
                     self.phase = Phase.HEAD
                     self._allow(self.serving.limits.head)
-                await self._until_readable()
+                await self._park()
             elif data:
                 reader.feed(data)
             elif reader.has_begun:
@@ -234,11 +319,13 @@ class Connection:
                 if self._body_by == NEVER:
                     self._body_by = now + self.serving.limits.body
                 self.deadline = min(now + self.serving.limits.body_gap, self._body_by)
-                await self._until_readable()
+                await self._park()
                 self.phase = Phase.APPLICATION
-                self.deadline = NEVER
+                self._allow_our_turn()
             elif data:
                 self._reader.feed(data)
+                if self._is_readable:  # it comes faster than it is read
+                    await trio.lowlevel.checkpoint()
             else:
                 raise ProtocolError("the connection ended inside a body")
         return body
@@ -262,8 +349,16 @@ class Connection:
         self._is_readable = len(data) == READ_BYTES or self.is_finished
         return data
 
-    async def _until_readable(self) -> None:
-        """Park until `on_ready` says that there is something."""
+    async def _next_turn(self) -> None:
+        """Let others have the loop first."""
+        if not self._wants_turn:
+            self._wants_turn = True
+            self.serving.readiness.ask(self._account, self)
+        while self._wants_turn:
+            await self._park()
+
+    async def _park(self) -> None:
+        """Wait until there is something, and it is this connection's turn."""
         self._task = trio.lowlevel.current_task()
 
         def leave(_: object) -> trio.lowlevel.Abort:
@@ -275,7 +370,15 @@ class Connection:
     async def until_gone(self) -> None:
         """Park until the peer has gone; what it sends meanwhile stays where it is."""
         while not self.is_finished:
-            await self._until_readable()
+            await self._park()
+
+    def cut_off(self) -> None:
+        """Cancel what is being worked on for it; answered 503, unless an answer has begun."""
+        if self.phase in (Phase.APPLICATION, Phase.BODY, Phase.WRITE):
+            self._failure = ProtocolError("the server stops", status=503)
+            self.scope.cancel()
+
+    # --- what others tell it ---------------------------------------------------------------------
 
     def on_ready(self, events: int) -> None:
         """The kernel has news of the socket."""
@@ -285,13 +388,26 @@ class Connection:
             self.scope.cancel()
         elif events & FINISHED and not self.is_finished:
             self.is_finished = True
-            if self.phase in (Phase.APPLICATION, Phase.WRITE, Phase.REFUSED):
-                # It has finished sending, or it has gone: from here they look the same. An answer
-                # that is nearly ready may still get out.
-                self.deadline = trio.current_time() + self.serving.limits.half_closed
+            if self.phase in (Phase.APPLICATION, Phase.WRITE, Phase.TURN, Phase.REFUSED):
+                self._allow_our_turn()
+        if self._task is not None and not self._wants_turn:
+            self._wants_turn = True
+            self.serving.readiness.turns.ask(self._account, self)
+
+    def on_turn(self, taken_for: float) -> None:
+        """It is this connection's turn on the event loop."""
+        self._wants_turn = False
         if (task := self._task) is not None:
             self._task = None
+            self._taken_for = taken_for
             trio.lowlevel.reschedule(task)
+        else:
+            self._account.give_back(taken_for)  # cancelled meanwhile
+
+    def on_step(self, seconds: float) -> None:
+        """A task of this connection has had the loop."""
+        self._account.charge(seconds, self._taken_for)
+        self._taken_for = 0.0
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -306,6 +422,10 @@ class Connection:
         except BlockingIOError:
             sent = 0
         if sent == len(data):
+            self._sent_on += sent + WRITE_IS_LIKE_BYTES
+            if self._sent_on >= SENT_ON_BYTES:
+                self._sent_on = 0
+                await trio.lowlevel.checkpoint()
             return
         view = memoryview(data)
         before, self.phase = self.phase, Phase.WRITE
@@ -316,7 +436,8 @@ class Connection:
                 sent += self.sock.send(view[sent:])
             except BlockingIOError:
                 continue
-        self.phase, self.deadline = before, NEVER
+        self.phase = before
+        self._allow_our_turn()
 
     async def fail(self, error: ProtocolError | OSError) -> NoReturn:
         """End the connection from within the application.

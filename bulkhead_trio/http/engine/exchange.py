@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -18,6 +19,15 @@ from bulkhead_trio.http.engine.errors import LocalProtocolError, ProtocolError
 
 if TYPE_CHECKING:
     from bulkhead_trio.http.engine.connection import Connection
+
+CANCELS = "bulkhead_trio.cancels"
+"""The extension that says: when the client goes, the application is cancelled, and so it is when
+the server is told to cut off what still runs. An application need not listen for
+``http.disconnect`` while it works."""
+
+RESPOND = "bulkhead_trio.respond"
+"""The extension with a coroutine function of status, headers and body: a whole answer in one call,
+for an application that has all of it. The same as the two messages, at half the cost."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.5"}
 
@@ -60,7 +70,7 @@ class Exchange:
         path = raw_path.decode("ascii")
         if "%" in path:
             path = unquote_to_bytes(raw_path).decode("utf-8", errors="replace")
-        return {
+        scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": "1.1" if head.is_http_11 else "1.0",
@@ -72,9 +82,12 @@ class Exchange:
             "root_path": "",
             "headers": head.headers,
             "client": connection.client,
-            "server": connection.serving.address,
-            "extensions": {},
+            "server": connection.server,
+            "extensions": {CANCELS: {}, RESPOND: self.respond},
         }
+        if connection.serving.state is not None:
+            scope["state"] = dict(connection.serving.state)
+        return scope
 
     # --- the request -----------------------------------------------------------------------------
 
@@ -117,7 +130,7 @@ class Exchange:
         kind = message["type"]
         try:
             if kind == "http.response.start":
-                self._start(message)
+                self._start(message["status"], message.get("headers", ()))
             elif kind == "http.response.body":
                 body, more = message.get("body", b""), message.get("more_body", False)
                 await self._send_body(body, more=more)
@@ -126,14 +139,28 @@ class Exchange:
         except (ProtocolError, OSError) as error:
             await self._connection.fail(error)
 
-    def _start(self, message: dict[str, Any]) -> None:
+    async def respond(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+    ) -> None:
+        """A whole answer at once; otherwise as `send`.
+
+        Raises:
+            LocalProtocolError: it is none, or not one that may come now.
+        """
+        self._start(status, headers)
+        try:
+            await self._send_body(body, more=False)
+        except (ProtocolError, OSError) as error:
+            await self._connection.fail(error)
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self._answer is not None:
             raise LocalProtocolError("the answer has been begun already")
         head = self.head
         self._answer = answer = answer_head(
-            message["status"],
-            message.get("headers", ()),
-            date_line=self._connection.serving.date_line(),
+            status,
+            headers,
+            date_line=self._connection.serving.date_line,
             is_to_head=head.method == "HEAD",
             is_http_11=head.is_http_11,
         )
@@ -151,29 +178,20 @@ class Exchange:
         answer = self._answer
         if answer is None or self.is_over:
             raise LocalProtocolError("there is no answer that this could be the body of")
-        data = self._framed(answer, body, more=more)
+        if answer.framing is _BY_LENGTH:
+            self._left -= len(body)
+            if self._left < 0 or (self._left and not more):
+                self.leaves_open = False
+                raise LocalProtocolError("the body is not as long as Content-Length says")
+            data = body
+        else:
+            data = _framed(answer.framing, body, more=more)
         if not self.has_started:
             self.has_started = True
             data = answer.wire + self._connection_line() + data
         self.is_over = not more
         if data:
             await self._connection.write(data)
-
-    def _framed(self, answer: AnswerHead, body: bytes, *, more: bool) -> bytes:
-        match answer.framing:
-            case Framing.NONE:
-                return b""
-            case Framing.CLOSE:
-                return body
-            case Framing.CHUNKED:
-                data = chunk(body) if body else b""
-                return data if more else data + LAST_CHUNK
-            case Framing.LENGTH:
-                self._left -= len(body)
-                if self._left < 0 or (self._left and not more):
-                    self.leaves_open = False
-                    raise LocalProtocolError("the body is not as long as Content-Length says")
-                return body
 
     def _connection_line(self) -> bytes:
         if not self.leaves_open or self._connection.serving.is_draining:
@@ -191,3 +209,18 @@ class Exchange:
         """
         if not self.is_over:
             raise LocalProtocolError("the application returned before its answer was complete")
+
+
+_BY_LENGTH = Framing.LENGTH
+
+
+def _framed(framing: Framing, body: bytes, *, more: bool) -> bytes:
+    """A piece of a body whose length nobody has said."""
+    match framing:
+        case Framing.CHUNKED:
+            data = chunk(body) if body else b""
+            return data if more else data + LAST_CHUNK
+        case Framing.CLOSE:
+            return body
+        case _:
+            return b""

@@ -1,0 +1,141 @@
+"""Deficit round robin over loop time: what each account gets, whatever its turns cost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bulkhead_trio.http.engine._turn_rules import (
+    FIRST_ESTIMATE_SECONDS,
+    MOST_DEBT_SECONDS,
+    QUANTUM_SECONDS,
+    Turns,
+)
+
+costs = st.floats(min_value=5e-6, max_value=0.01)
+
+
+def backlogged(turns: Turns[str], costs_of: dict[str, float], rounds: int) -> dict[str, float]:
+    """Everybody always has something waiting; what each has spent after so many rounds."""
+    for name in costs_of:
+        account = turns.account(name)
+        while len(account._ready) < 200:
+            turns.ask(account, name)
+    for _ in range(rounds):
+        taken = turns.take()
+        assert taken
+        for name, taken_for in taken:
+            turns.account(name).charge(costs_of[name], taken_for)
+            turns.ask(turns.account(name), name)
+    return turns.spent()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(costs, min_size=2, max_size=5))
+def test_accounts_that_always_want_more_get_the_same_time(each: list[float]) -> None:
+    """Whether an account's turns are cheap or dear, over time it has no more than another."""
+    names = {f"tier{number}": cost for number, cost in enumerate(each)}
+    turns: Turns[str] = Turns()
+    before = backlogged(turns, names, 50)
+    after = backlogged(turns, names, 400)
+    spent = {name: after[name] - before[name] for name in names}
+    slack = 3 * max(each) + 20 * QUANTUM_SECONDS
+    assert max(spent.values()) - min(spent.values()) <= slack
+
+
+def test_account_alone_has_all_the_time_it_wants() -> None:
+    """Nobody waits for anybody who is not there: every round gives something, debt or not."""
+    turns: Turns[str] = Turns()
+    account = turns.account("only")
+    for _ in range(10):
+        turns.ask(account, "x")
+        ((item, taken_for),) = turns.take()
+        assert item == "x"
+        account.charge(0.05, taken_for)
+    assert turns.spent() == {"only": pytest.approx(0.5)}
+
+
+def test_account_in_debt_lets_the_others_go_first() -> None:
+    """Whoever took ten quanta in one turn sits out ten rounds, as long as others want turns."""
+    turns: Turns[str] = Turns(quantum=0.001)
+    dear, cheap = turns.account("dear"), turns.account("cheap")
+    turns.ask(dear, "d")
+    ((_, taken_for),) = turns.take()
+    dear.charge(0.01, taken_for)
+    turns.ask(dear, "d")
+    rounds = []
+    for _ in range(14):
+        for _ in range(3):
+            turns.ask(cheap, "c")
+        taken = turns.take()
+        rounds.append([item for item, _ in taken])
+        for item, taken_for in taken:
+            (dear if item == "d" else cheap).charge(0.0001, taken_for)
+    first = next(number for number, items in enumerate(rounds) if "d" in items)
+    assert 8 <= first <= 10
+    assert all("c" in items for items in rounds)
+
+
+def test_round_takes_as_many_as_the_quantum_pays_for() -> None:
+    """Of what is estimated alike, a round takes a quantum's worth and no more than one over it."""
+    turns: Turns[int] = Turns(quantum=4.5 * FIRST_ESTIMATE_SECONDS)
+    account = turns.account("a")
+    for item in range(20):
+        turns.ask(account, item)
+    assert [item for item, _ in turns.take()] == [0, 1, 2, 3, 4]
+    assert turns.are_wanted
+
+
+def test_quantum_that_was_not_used_is_not_saved_up() -> None:
+    """Whoever was idle for long has one quantum when it comes back, like everybody."""
+    turns: Turns[int] = Turns(quantum=2 * FIRST_ESTIMATE_SECONDS)
+    account, other = turns.account("a"), turns.account("b")
+    for item in range(50):
+        turns.ask(account, item)
+        ((_, taken_for),) = turns.take()
+        account.charge(0.0, taken_for)
+        account._estimate = FIRST_ESTIMATE_SECONDS
+    for item in range(50):
+        turns.ask(account, item)
+        turns.ask(other, item)
+    assert len([item for item, _ in turns.take()]) <= 2 * 3
+
+
+def test_debt_is_bounded() -> None:
+    """One very long turn does not keep an account away for as long."""
+    turns: Turns[str] = Turns()
+    account, other = turns.account("long"), turns.account("other")
+    account.charge(60.0)
+    turns.ask(account, "x")
+    rounds = 0
+    while True:
+        turns.ask(other, "o")
+        taken = turns.take()
+        for item, taken_for in taken:
+            if item == "o":
+                other.charge(QUANTUM_SECONDS, taken_for)
+        if "x" in [item for item, _ in taken]:
+            break
+        rounds += 1
+    assert rounds <= MOST_DEBT_SECONDS / QUANTUM_SECONDS + 2
+
+
+def test_turn_that_is_given_back_costs_nothing() -> None:
+    """What was taken for a turn is there again."""
+    turns: Turns[str] = Turns(quantum=FIRST_ESTIMATE_SECONDS)
+    account, other = turns.account("a"), turns.account("b")
+    turns.ask(account, "x")
+    ((_, taken_for),) = turns.take()
+    account.give_back(taken_for)
+    turns.ask(account, "x")
+    turns.ask(other, "y")
+    assert {item for item, _ in turns.take()} == {"x", "y"}
+
+
+def test_nothing_waits_nothing_is_taken() -> None:
+    """An empty round is none."""
+    turns: Turns[str] = Turns()
+    turns.account("a")
+    assert turns.take() == []
+    assert not turns.are_wanted
