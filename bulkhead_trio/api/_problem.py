@@ -52,6 +52,7 @@ KINDS: dict[str, Kind] = {
     "headers_too_large": Kind(431, "Headers too large"),
     "internal": Kind(500, "Internal error"),
     "not_implemented": Kind(501, "Not implemented"),
+    "upstream_error": Kind(502, "Upstream error"),
     "bulkhead_full": Kind(503, "Service overloaded", REDUCED_CAPACITY),
     "queue_timeout": Kind(503, "Queue timeout", REDUCED_CAPACITY),
     "deadline_unreachable": Kind(503, "Deadline unreachable", REDUCED_CAPACITY),
@@ -60,6 +61,7 @@ KINDS: dict[str, Kind] = {
     "database_unavailable": Kind(503, "Database unavailable"),
     "state_unavailable": Kind(503, "State unavailable"),
     "draining": Kind(503, "Draining"),
+    "upstream_timeout": Kind(504, "Upstream timeout"),
     "deadline_exceeded": Kind(504, "Deadline exceeded"),
 }
 
@@ -68,8 +70,8 @@ WAITING_HELPS = frozenset(
 )
 
 _WWW_AUTHENTICATE = {
-    "api_key_missing": 'ApiKey realm="bulkhead-trio", header="X-API-Key"',
-    "admin_key_missing": 'ApiKey realm="bulkhead-trio admin", header="X-Admin-Key"',
+    "api_key_missing": b'ApiKey realm="bulkhead-trio", header="X-API-Key"',
+    "admin_key_missing": b'ApiKey realm="bulkhead-trio admin", header="X-Admin-Key"',
 }
 
 _CODE_OF_STATUS = {
@@ -105,7 +107,7 @@ def problem(
     instance: str | None = None,
     retry_after: float | None = None,
     errors: Sequence[dict[str, str]] | None = None,
-    headers: Sequence[tuple[str, str]] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> Response:
     """The answer for ``code``.
 
@@ -121,9 +123,9 @@ def problem(
     seconds = max(1, math.ceil(retry_after or 0)) if code in WAITING_HELPS else None
     extra = list(headers)
     if seconds is not None:
-        extra.append(("Retry-After", str(seconds)))
+        extra.append((b"retry-after", b"%d" % seconds))
     if code in _WWW_AUTHENTICATE:
-        extra.append(("WWW-Authenticate", _WWW_AUTHENTICATE[code]))
+        extra.append((b"www-authenticate", _WWW_AUTHENTICATE[code]))
     document = Problem(
         type=kind.type or f"urn:bulkhead-trio:problem:{code}",
         title=kind.title,
@@ -155,7 +157,7 @@ def problem_of(error: BulkheadTrioError, *, instance: str) -> Response:
 
 
 def problem_of_status(
-    status: int, *, instance: str | None = None, headers: Sequence[tuple[str, str]] = ()
+    status: int, *, instance: str | None = None, headers: Sequence[tuple[bytes, bytes]] = ()
 ) -> Response:
     """The answer for a status that a library under us decided on."""
     code = _CODE_OF_STATUS.get(status, "bad_request" if status < 500 else "internal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import math
 
 from bulkhead_trio.policies.rate import Decision
@@ -16,7 +17,7 @@ def wire_time(moment: datetime.datetime) -> str:
 
 def rate_limit_headers(
     policy: str, decision: Decision, *, wall_clock: float
-) -> tuple[tuple[str, str], ...]:
+) -> tuple[tuple[bytes, bytes], ...]:
     """What a caller is told about its quota, in the old and in the draft's form.
 
     Args:
@@ -25,10 +26,21 @@ def rate_limit_headers(
         wall_clock: Unix time now; the old form speaks of a date, so here alone it is read.
     """
     reset_after = math.ceil(decision.reset_after)
+    reset_at = math.ceil(wall_clock + decision.reset_after)
+    window = math.ceil(decision.window)
+    return _quota_lines(policy, decision.limit, window, decision.remaining, reset_after, reset_at)
+
+
+@functools.lru_cache(maxsize=256)
+def _quota_lines(
+    policy: str, limit: int, window: int, remaining: int, reset_after: int, reset_at: int
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Remembered: during a flood, thousands of answers say the same until the second ends."""
+    name = policy.encode("ascii")
     return (
-        ("X-RateLimit-Limit", str(decision.limit)),
-        ("X-RateLimit-Remaining", str(decision.remaining)),
-        ("X-RateLimit-Reset", str(math.ceil(wall_clock + decision.reset_after))),
-        ("RateLimit-Policy", f'"{policy}";q={decision.limit};w={math.ceil(decision.window)}'),
-        ("RateLimit", f'"{policy}";r={decision.remaining};t={reset_after}'),
+        (b"x-ratelimit-limit", b"%d" % limit),
+        (b"x-ratelimit-remaining", b"%d" % remaining),
+        (b"x-ratelimit-reset", b"%d" % reset_at),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, limit, window)),
+        (b"ratelimit", b'"%b";r=%d;t=%d' % (name, remaining, reset_after)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Awaitable
 
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Handler
@@ -24,10 +25,10 @@ class AdminGuard:
     def around(self, handler: Handler) -> Handler:
         """The handler, for those who may; whoever reaches the admin listener may."""
 
-        async def guarded(request: Request) -> Response:
+        def guarded(request: Request) -> Response | Awaitable[Response]:
             if not (self._is_public or request.listener == "admin"):
                 self.check(request.headers.get("x-admin-key"))
-            return await handler(request)
+            return handler(request)
 
         return guarded
 

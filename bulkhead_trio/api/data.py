@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from bulkhead_trio.api._problem import problem_of
-from bulkhead_trio.api._wire import rate_limit_headers, wire_time
+from bulkhead_trio.api._wire import rate_limit_headers
 from bulkhead_trio.api.messages import Request, Response
-from bulkhead_trio.api.routes import Route, answer
-from bulkhead_trio.database.tenant_data import Queryable, TenantRow, fetch_rows
+from bulkhead_trio.api.routes import Route, finish
+from bulkhead_trio.database.tenant_data import Queryable, fetch_rows_json
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable, RateLimited
 from bulkhead_trio.tenancy import TierResolver
 from bulkhead_trio.tiers import Tier
@@ -44,9 +45,9 @@ class DataResource:
 
     def routes(self) -> tuple[Route, ...]:
         """The one route."""
-        return (Route("GET", "/api/data", self.get),)
+        return (Route("GET", "/api/data", self.get, is_hot=True),)
 
-    async def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> Response | Awaitable[Response]:
         """Identify → rate limit → breaker → compartment → database → answer."""
         tier = self._tiers[
             self._resolver.resolve(
@@ -57,31 +58,31 @@ class DataResource:
         request.notes["tier"] = tier.name
         decision = tier.take_quota()
         if decision is None:
-            return await self._query(tier, request)
+            return self._query(tier, request)
         headers = rate_limit_headers(tier.name, decision, wall_clock=time.time())
-        if not decision.allowed:
-            refused = RateLimited(
-                f"The tier {tier.name} allows {decision.limit} requests "
-                f"per {decision.window:g} seconds.",
-                retry_after=decision.retry_after,
-            )
-            request.notes["code"] = refused.code
-            return problem_of(refused, instance=request.target).with_headers(headers)
+        if decision.allowed:
+            return self._query_with_quota(tier, request, headers)
+        request.notes["code"] = RateLimited.code
+        seconds = math.ceil(decision.retry_after)
+        refusal = _refusal(tier.name, decision.limit, decision.window, seconds, request.target)
+        return refusal.with_headers(headers)
+
+    async def _query_with_quota(
+        self, tier: Tier[Any], request: Request, headers: tuple[tuple[bytes, bytes], ...]
+    ) -> Response:
         # Errors become answers here already, since the quota's headers belong on those as well.
-        answered = await answer(functools.partial(self._query, tier), request)
-        return answered.with_headers(headers)
+        return (await finish(self._query(tier, request), request)).with_headers(headers)
 
     async def _query(self, tier: Tier[Any], request: Request) -> Response:
         timeout = request.timeout()
         limit, force_error = self._parameters(request)
 
-        async def work(connection: Queryable) -> list[TenantRow]:
+        async def work(connection: Queryable) -> bytes:
             if force_error:
                 raise DatabaseUnavailable("The database call failed, as force_error asked.")
-            return await fetch_rows(connection, tier=tier.name, limit=limit)
+            return await fetch_rows_json(connection, tier=tier.name, limit=limit)
 
-        rows = await tier.query(work, timeout=timeout)
-        return Response.json([_wire_row(row) for row in rows])
+        return Response(200, await tier.query(work, timeout=timeout))
 
     def _parameters(self, request: Request) -> tuple[int, bool]:
         parameters = request.parameters()
@@ -95,10 +96,8 @@ class DataResource:
         return limit, force_error == "true" and self._allow_force_error
 
 
-def _wire_row(row: TenantRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "tier": row.tier,
-        "payload": row.payload,
-        "created_at": wire_time(row.created_at),
-    }
+@functools.lru_cache(maxsize=64)
+def _refusal(tier: str, limit: int, window: float, retry_after: int, target: str) -> Response:
+    """Remembered: a flood is refused with the same words until the second ends."""
+    detail = f"The tier {tier} allows {limit} requests per {window:g} seconds."
+    return problem_of(RateLimited(detail, retry_after=retry_after), instance=target)

@@ -32,7 +32,7 @@ class DescriptionResource:
             200,
             page.html,
             content_type="text/html; charset=utf-8",
-            headers=(("Content-Security-Policy", page.policy),),
+            headers=((b"content-security-policy", page.policy.encode("ascii")),),
         )
         self._guard = guard
 

@@ -6,26 +6,32 @@ limits on what a request may be, draining, the log line, and a last net for mist
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sequence
 from urllib.parse import unquote
 
 import attrs
 import structlog
 import trio
 
+from bulkhead_trio.api._asgi import (
+    EXCHANGE,
+    RESPOND,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    headers_of,
+)
 from bulkhead_trio.api._problem import problem, problem_of, problem_of_status
+from bulkhead_trio.api.data_plane import LISTENER, PROBES, ClientGone
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Listener, Response
 from bulkhead_trio.errors import Draining
-
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+from bulkhead_trio.observe.access_log import AccessLog, StructuredAccessLog
+from bulkhead_trio.policies.context import CURRENT_REQUEST, RequestContext
 
 _log = structlog.get_logger("bulkhead_trio.access")
 
@@ -35,15 +41,16 @@ _TRACEPARENT = re.compile(
 )
 _AMBIGUOUS_ESCAPE = re.compile(rb"%(2f|5c|00)", re.IGNORECASE)
 
-PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
-"""Answered while draining too: they are how an operator sees that it drains."""
-
-
 REFUSALS = frozenset([429, 503])
 """Statuses of answers that took no work."""
 
-COMMON_HEADERS = (("x-content-type-options", "nosniff"),)
-"""On every answer: what is said to be JSON is never to be taken for anything else."""
+COMMON_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""On every answer, unless it says otherwise: what is said to be JSON is never to be taken for
+anything else, and an answer belongs to one tenant; no cache on the way may give it to another."""
+
+ACCOUNT = "bulkhead_trio.account"
+REFUSED = "bulkhead_trio.refused"
+"""What a front may read in a request's scope when it has been answered."""
 
 INSTANCE_BYTES = 256
 """Of a target that is too long, what an answer repeats."""
@@ -71,18 +78,26 @@ class Edge:
 
     Args:
         app: answers what gets through.
-        gate: counts requests, and refuses them while draining.
+        gate: says whether the server is draining.
         limits: on what a request may be.
         listener: which listener this is for.
+        access_log: told of every request that has ended.
     """
 
     def __init__(
-        self, app: ASGIApp, *, gate: DrainGate, limits: RequestLimits, listener: Listener
+        self,
+        app: ASGIApp,
+        *,
+        gate: DrainGate,
+        limits: RequestLimits,
+        listener: Listener,
+        access_log: AccessLog | None = None,
     ) -> None:
         self._app = app
         self._gate = gate
         self._limits = limits
         self._listener = listener
+        self._access_log = StructuredAccessLog() if access_log is None else access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -92,88 +107,136 @@ class Edge:
             await self._app(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        exchange = _Exchange(scope, send, self._gate, request_id_of(headers))
-        bound: dict[str, str] = {"request_id": exchange.request_id}
-        if (trace_id := _trace_id(headers)) is not None:
-            bound["trace_id"] = trace_id
-        with structlog.contextvars.bound_contextvars(**bound):
-            try:
-                await self._dispatch(exchange, scope, receive)
-            finally:
-                exchange.log()
-                exchange.tell_of_refusal()
+        facts = _facts_of(scope["headers"])
+        request_id = facts.request_id or new_request_id()
+        context = RequestContext(request_id=request_id, trace_id=facts.trace_id)
+        exchange = _Exchange(scope, send, self._gate, request_id=request_id, context=context)
+        token = CURRENT_REQUEST.set(context)
+        try:
+            await self._dispatch(exchange, scope, receive, facts)
+        finally:
+            exchange.tell_the_front()
+            exchange.log(self._access_log)
+            CURRENT_REQUEST.reset(token)
 
-    async def _dispatch(self, exchange: _Exchange, scope: Scope, receive: Receive) -> None:
-        if (refusal := self._refusal(scope)) is not None:
+    async def _dispatch(
+        self, exchange: _Exchange, scope: Scope, receive: Receive, facts: _Facts
+    ) -> None:
+        raw_path: bytes = scope["raw_path"]
+        if (refusal := self._refusal(raw_path, scope["query_string"], facts)) is not None:
             await exchange.respond(refusal, closes=True)
             return
-        scope["path"] = _decoded_path(scope["raw_path"])
-        scope["bulkhead_trio.listener"] = self._listener
+        if b"%" in raw_path:
+            scope["path"] = _decoded_path(raw_path)
+        scope[LISTENER] = self._listener
         scope["bulkhead_trio.notes"] = exchange.notes
-        instance = scope["raw_path"].decode("ascii", errors="replace")
+        scope[EXCHANGE] = exchange
         try:
-            if scope["path"] in PROBES:
-                await self._app(scope, receive, exchange.send)
-            else:
-                with self._gate.passage():
-                    await self._app(scope, receive, exchange.send)
+            if self._gate.is_draining and scope["path"] not in PROBES:
+                raise Draining("The server is shutting down.", retry_after=1.0)
+            await self._app(scope, receive, exchange.send)
+        except ClientGone:
+            return
         except Draining as error:
             if exchange.has_started:
                 return  # cut off in the middle: the front closes the connection
-            await exchange.respond(problem_of(error, instance=instance), closes=True)
+            answer = problem_of(error, instance=_text(raw_path))
+            await exchange.respond(answer, closes=True)
         except Exception:
             _log.exception("request_failed")
             if exchange.has_started:
                 raise
-            await exchange.respond(
-                problem("internal", "The server made a mistake.", instance=instance),
-                closes=True,
-            )
+            answer = problem("internal", "The server made a mistake.", instance=_text(raw_path))
+            await exchange.respond(answer, closes=True)
 
-    def _refusal(self, scope: Scope) -> Response | None:
+    def _refusal(self, raw_path: bytes, query: bytes, facts: _Facts) -> Response | None:
         """The answer to a request that is refused for what it is, before anything is decided."""
         limits = self._limits
-        raw_path: bytes = scope["raw_path"]
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if len(raw_path) + len(scope["query_string"]) > limits.max_target_bytes:
+        if len(raw_path) + len(query) > limits.max_target_bytes:
             return problem(
                 "uri_too_long",
                 f"A target has at most {limits.max_target_bytes} bytes.",
                 # Repeating all of it would make the answer as long as what it complains of.
-                instance=raw_path[:INSTANCE_BYTES].decode("ascii", errors="replace"),
+                instance=_text(raw_path[:INSTANCE_BYTES]),
             )
-        instance = raw_path.decode("ascii", errors="replace")
-        size = sum(len(name) + len(value) for name, value in headers)
-        if len(headers) > limits.max_header_count or size > limits.max_header_bytes:
+        if facts.header_count > limits.max_header_count or facts.size > limits.max_header_bytes:
             return problem(
                 "headers_too_large",
                 f"At most {limits.max_header_count} header fields "
                 f"and {limits.max_header_bytes} bytes of them.",
-                instance=instance,
+                instance=_text(raw_path),
             )
-        if not raw_path.startswith(b"/"):
-            return problem("bad_request", "The request's target must be a path.", instance=instance)
-        if raw_path.startswith(b"//"):
+        if raw_path[:1] != b"/":
+            return problem(
+                "bad_request", "The request's target must be a path.", instance=_text(raw_path)
+            )
+        if raw_path[:2] == b"//":
             # A router that squeezes slashes would take it for a path that a proxy in front of us,
             # which does not, was told to keep away from us.
-            return problem("not_found", "There is nothing here.", instance=instance)
-        if _declared_length(headers) > limits.max_body_bytes:
+            return problem("not_found", "There is nothing here.", instance=_text(raw_path))
+        if facts.declared_length > limits.max_body_bytes:
             return problem(
                 "body_too_large",
                 f"A body has at most {limits.max_body_bytes} bytes.",
-                instance=instance,
+                instance=_text(raw_path),
             )
         return None
+
+
+class _Facts:
+    """What the edge wants of a request's headers, read in one pass."""
+
+    __slots__ = ("declared_length", "header_count", "request_id", "size", "trace_id")
+
+    def __init__(self, header_count: int) -> None:
+        self.header_count = header_count
+        self.size = 0
+        self.declared_length = 0
+        self.request_id: str | None = None
+        self.trace_id: str | None = None
+
+
+def _facts_of(headers: Sequence[tuple[bytes, bytes]]) -> _Facts:
+    facts = _Facts(len(headers))
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if name in _WANTED:
+            if name == b"content-length":
+                if value.isdigit():
+                    facts.declared_length = int(value)
+            elif name == b"x-request-id":
+                facts.request_id = _given_request_id(headers)
+            else:
+                facts.trace_id = _trace_id(headers)
+    facts.size = size
+    return facts
+
+
+_WANTED = frozenset([b"content-length", b"x-request-id", b"traceparent"])
 
 
 class _Exchange:
     """One request and its answer: adds what every answer has, and remembers what to log."""
 
-    def __init__(self, scope: Scope, send: Send, gate: DrainGate, request_id: str) -> None:
-        self.request_id = request_id
+    __slots__ = (
+        "_began", "_context", "_gate", "_request_id", "_scope", "_send", "_status", "has_started",
+        "notes",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scope: Scope,
+        send: Send,
+        gate: DrainGate,
+        *,
+        request_id: str,
+        context: RequestContext,
+    ) -> None:
         self.has_started = False
         self.notes: dict[str, str] = {}
+        self._context = context
+        self._request_id = request_id.encode("ascii")
         self._scope = scope
         self._send = send
         self._gate = gate
@@ -184,72 +247,81 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.has_started = True
             self._status = message["status"]
-            message["headers"] = [*message["headers"], *self._common_headers(message["headers"])]
+            message["headers"] = self._completed(message["headers"])
         await self._send(message)
 
-    def _common_headers(self, present: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        names = {name.lower() for name, _ in present}
-        common = [
-            (b"x-request-id", self.request_id.encode("ascii")),
-            *((name.encode("ascii"), value.encode("ascii")) for name, value in COMMON_HEADERS),
-        ]
-        if b"cache-control" not in names:
-            # An answer belongs to one tenant; no cache on the way may give it to another.
-            common.append((b"cache-control", b"no-store"))
-        if self._gate.is_draining and b"connection" not in names:
-            common.append((b"connection", b"close"))
-        return common
+    async def respond(self, response: Response, *, closes: bool = False) -> None:
+        """Answer, all at once.
 
-    async def respond(self, response: Response, *, closes: bool) -> None:
-        headers = [
-            (b"content-type", response.content_type.encode("ascii")),
-            (b"content-length", str(len(response.body)).encode("ascii")),
-            *((name.encode("ascii"), value.encode("ascii")) for name, value in response.headers),
-        ]
-        if closes:
+        Args:
+            response: the answer.
+            closes: whether the connection is to end with it.
+        """
+        headers = headers_of(response)
+        if closes or self._gate.is_draining:
             headers.append((b"connection", b"close"))
-        await self.send(
-            {"type": "http.response.start", "status": response.status, "headers": headers}
-        )
-        await self._send({"type": "http.response.body", "body": response.body, "more_body": False})
+        headers.append((b"x-request-id", self._request_id))
+        headers += COMMON_HEADERS
+        self.has_started = True
+        self._status = response.status
+        at_once = self._scope.get("extensions", {}).get(RESPOND)
+        if at_once is not None:
+            await at_once(response.status, headers, response.body)
+            return
+        send = self._send
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
 
-    def tell_of_refusal(self) -> None:
-        """Say in the scope by whom it was refused: a front may let such a connection wait."""
+    def _completed(self, present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        headers = [*present, (b"x-request-id", self._request_id)]
+        named = [name for name, _ in headers]
+        headers += [(name, value) for name, value in COMMON_HEADERS if name not in named]
+        if self._gate.is_draining and b"connection" not in named:
+            headers.append((b"connection", b"close"))
+        return headers
+
+    def tell_the_front(self) -> None:
+        """Say in the scope whose it was, and whether it took no work: a front shares by that."""
+        if (tier := self.notes.get("tier")) is not None:
+            self._scope[ACCOUNT] = tier
         if self._status in REFUSALS:
-            self._scope["bulkhead_trio.refused_by"] = self.notes.get("tier", "")
+            self._scope[REFUSED] = True
 
-    def log(self) -> None:
-        milliseconds = round((trio.current_time() - self._began) * 1000, 3)
-        write = _log.debug if self._scope["path"] in PROBES else _log.info
-        write(
-            "request",
-            method=self._scope["method"],
-            path=self._scope["path"],
-            status=self._status,
-            duration_ms=milliseconds,
-            **self.notes,
-        )
+    def log(self, access_log: AccessLog) -> None:
+        scope = self._scope
+        path: str = scope["path"]
+        if access_log.is_wanted(is_quiet=path in PROBES):
+            seconds = trio.current_time() - self._began
+            access_log.request(
+                self._context, scope["method"], path, self._status, seconds, self.notes
+            )
+
+
+def _given_request_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    given = [value for name, value in headers if name == b"x-request-id"]
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        return given[0].decode("ascii")
+    return None
+
+
+def new_request_id() -> str:
+    """A number that no other request has; nothing is kept secret by it."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def request_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
     """The caller's id where it is one that can be repeated, otherwise a new one."""
-    given = [value for name, value in headers if name == b"x-request-id"]
-    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
-        return given[0].decode("ascii")
-    return secrets.token_hex(16)
+    return _given_request_id(headers) or new_request_id()
 
 
-def _trace_id(headers: list[tuple[bytes, bytes]]) -> str | None:
+def _trace_id(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
     given = [value for name, value in headers if name == b"traceparent"]
     match = _TRACEPARENT.fullmatch(given[0]) if len(given) == 1 else None
     return None if match is None else match[1].decode("ascii")
 
 
-def _declared_length(headers: list[tuple[bytes, bytes]]) -> int:
-    for name, value in headers:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+def _text(raw_path: bytes) -> str:
+    return raw_path.decode("ascii", errors="replace")
 
 
 def _decoded_path(raw: bytes) -> str:
@@ -260,6 +332,21 @@ def _decoded_path(raw: bytes) -> str:
     """
     text = raw.decode("ascii", errors="replace")
     return text if _AMBIGUOUS_ESCAPE.search(raw) else unquote(text)
+
+
+def cut_off_request(
+    status: int,  # noqa: ARG001  there is but one
+    headers: Sequence[tuple[bytes, bytes]],
+) -> tuple[list[tuple[bytes, bytes]], bytes, int]:
+    """What a front says to a request that it has cut off because the server stops.
+
+    Returns:
+        headers, body and status of the answer.
+    """
+    request_id = request_id_of(headers)
+    instance = f"urn:bulkhead-trio:request:{request_id}"
+    error = Draining("The server shut down before this was done.", retry_after=1.0)
+    return _encoded(problem_of(error, instance=instance), request_id)
 
 
 def unreadable_request(
@@ -282,7 +369,10 @@ def unreadable_request(
     else:
         response = problem_of_status(status, instance=instance)
     _log.info("unreadable_request", status=response.status, request_id=request_id)
-    fields = [("Content-Type", response.content_type), *response.headers]
-    fields += [("X-Request-Id", request_id), *COMMON_HEADERS]
-    encoded = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in fields]
-    return encoded, response.body, response.status
+    return _encoded(response, request_id)
+
+
+def _encoded(response: Response, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes, int]:
+    fields = [(b"content-type", response.content_type.encode("ascii")), *response.headers]
+    fields += [(b"x-request-id", request_id.encode("ascii")), COMMON_HEADERS[0]]
+    return fields, response.body, response.status

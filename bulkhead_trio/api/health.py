@@ -37,11 +37,11 @@ class HealthResource:
     def routes(self) -> tuple[Route, ...]:
         """Both probes."""
         return (
-            Route("GET", "/health", self.health, is_admin=True),
-            Route("GET", "/ready", self.ready, is_admin=True),
+            Route("GET", "/health", self.health, is_admin=True, is_hot=True),
+            Route("GET", "/ready", self.ready, is_admin=True, is_hot=True),
         )
 
-    async def health(self, request: Request) -> Response:  # noqa: ARG002
+    def health(self, request: Request) -> Response:  # noqa: ARG002
         """The process is alive; asks nothing else."""
         return Response.json({"status": "healthy"})
 

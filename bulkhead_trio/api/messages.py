@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
-import attrs
 import msgspec
 
 from bulkhead_trio.errors import CallerError, InvalidBody, InvalidHeader, UnsupportedMediaType
@@ -25,25 +24,31 @@ _POSITIVE_DECIMAL = re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?")
 
 
 class Headers:
-    """A request's header fields, looked up by lower-case name."""
+    """A request's header fields, looked up by lower-case name.
 
-    __slots__ = ("_values",)
+    Nothing is unpacked before it is asked for: most requests are asked for three fields of ten.
 
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self._values: dict[str, list[str]] = {}
-        for name, value in raw:
-            self._values.setdefault(name.decode("latin-1").lower(), []).append(
-                value.decode("latin-1").strip()
-            )
+    Args:
+        raw: names in lower case, and values.
+    """
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        self._raw = raw
 
     def get(self, name: str) -> str | None:
         """The value; repeated fields joined by commas (RFC 9110, 5.3); ``None`` when absent."""
-        values = self._values.get(name)
-        return None if values is None else ", ".join(values)
+        wanted = name.encode("latin-1")
+        values = [value for found, value in self._raw if found == wanted]
+        if not values:
+            return None
+        if len(values) == 1:
+            return values[0].decode("latin-1").strip()
+        return ", ".join([value.decode("latin-1").strip() for value in values])
 
 
-@attrs.frozen
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request, as a handler sees it.
 
     Attributes:
@@ -64,13 +69,17 @@ class Request:
     headers: Headers
     listener: Listener = "public"
     target: str = ""
-    body: bytes = attrs.field(default=b"", repr=False)
-    path_values: Mapping[str, str] = attrs.field(factory=dict)
-    notes: dict[str, str] = attrs.field(factory=dict, eq=False)
+    body: bytes = b""
+    path_values: dict[str, str] = {}
+    notes: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        # Headers and body may hold what is not to be seen: keys, and what people send.
+        return f"Request({self.method} {self.target or self.path})"
 
     @classmethod
     def from_scope(
-        cls, scope: Mapping[str, Any], *, body: bytes = b"", path_values: Mapping[str, str]
+        cls, scope: Mapping[str, Any], *, body: bytes = b"", path_values: dict[str, str]
     ) -> Self:
         """From an ASGI ``http`` scope, and what was read and matched by it."""
         return cls(
@@ -109,6 +118,8 @@ class Request:
         Raises:
             CallerError: it is not a query, has too many fields, or says one thing twice.
         """
+        if not self.query:
+            return {}
         try:
             pairs = parse_qsl(
                 self.query.decode("ascii"),
@@ -144,27 +155,27 @@ def invalid_body(path: str, message: str) -> InvalidBody:
     )
 
 
-@attrs.frozen
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """One answer.
 
     Attributes:
         status: the HTTP status code.
         body: all of it.
         content_type: of the body.
-        headers: others; the front adds length, date and request id.
+        headers: others as on the wire, their names in lower case; the front adds length, date
+            and request id.
     """
 
     status: int
     body: bytes
     content_type: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @classmethod
     def json(cls, value: Any, *, status: int = 200) -> Self:
         """Encode ``value``."""
         return cls(status=status, body=_ENCODER.encode(value))
 
-    def with_headers(self, more: Iterable[tuple[str, str]]) -> Self:
+    def with_headers(self, more: Iterable[tuple[bytes, bytes]]) -> Response:
         """The same answer with more headers."""
-        return attrs.evolve(self, headers=(*self.headers, *more))
+        return Response(self.status, self.body, self.content_type, (*self.headers, *more))

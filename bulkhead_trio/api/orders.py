@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Awaitable
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -12,9 +13,11 @@ import msgspec
 from bulkhead_trio.api._problem import problem_of
 from bulkhead_trio.api._wire import rate_limit_headers, wire_time
 from bulkhead_trio.api.messages import Request, Response, invalid_body
-from bulkhead_trio.api.routes import Route, answer
+from bulkhead_trio.api.routes import Route, finish
 from bulkhead_trio.database.orders import Order, OrderRecord
 from bulkhead_trio.errors import InvalidHeader, NotFound, RateLimited
+from bulkhead_trio.observe._totals_rules import total
+from bulkhead_trio.observe.snapshots import CensusTaker
 from bulkhead_trio.orders import OrderDesk
 from bulkhead_trio.policies.queue import Priority
 from bulkhead_trio.tenancy import ApiKeyGuard
@@ -49,49 +52,52 @@ class OrdersResource:
     Args:
         desk: where they go.
         guard: who may come.
+        census: takes the numbers of all processes' desks.
     """
 
     name = "orders"
 
-    def __init__(self, desk: OrderDesk, guard: ApiKeyGuard) -> None:
+    def __init__(self, desk: OrderDesk, guard: ApiKeyGuard, census: CensusTaker) -> None:
         self._desk = desk
         self._guard = guard
+        self._census = census
 
     def routes(self) -> tuple[Route, ...]:
         """All three."""
         return (
-            Route("POST", "/api/orders", self.post, reads_body=True),
+            Route("POST", "/api/orders", self.post, reads_body=True, is_hot=True),
             Route("GET", "/api/orders/{orderId}", self.get),
             Route("GET", "/api/metrics", self.metrics),
         )
 
-    async def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> Response | Awaitable[Response]:
         """Who is it → the user's quota → the body → the desk."""
         self._guard.check(request.headers.get("x-api-key"))
         user_id = _user_id(request)
         decision = self._desk.take_quota(user_id)
         headers = rate_limit_headers("orders", decision, wall_clock=time.time())
-        if not decision.allowed:
-            refused = RateLimited(
-                f"A user may send {decision.limit} orders per {decision.window:g} seconds.",
-                retry_after=decision.retry_after,
-            )
-            request.notes["code"] = refused.code
-            return problem_of(refused, instance=request.target).with_headers(headers)
+        if decision.allowed:
+            return self._accept_with_quota(request, user_id, headers)
+        refused = RateLimited(
+            f"A user may send {decision.limit} orders per {decision.window:g} seconds.",
+            retry_after=decision.retry_after,
+        )
+        request.notes["code"] = refused.code
+        return problem_of(refused, instance=request.target).with_headers(headers)
 
-        async def accept(request: Request) -> Response:
-            timeout = request.timeout()
-            order = _order(request, user_id)
-            accepted = await self._desk.accept(order, timeout=timeout)
-            message = "Order queued" if accepted.is_new else "Order already queued"
-            body = {
-                "message": message,
-                "orderId": order.order_id,
-                "queueSize": accepted.waiting,
-            }
-            return Response.json(body, status=202)
+    async def _accept_with_quota(
+        self, request: Request, user_id: str, headers: tuple[tuple[bytes, bytes], ...]
+    ) -> Response:
+        # Errors become answers here already, since the quota's headers belong on those as well.
+        return (await finish(self._accept(request, user_id), request)).with_headers(headers)
 
-        return (await answer(accept, request)).with_headers(headers)
+    async def _accept(self, request: Request, user_id: str) -> Response:
+        timeout = request.timeout()
+        order = _order(request, user_id)
+        accepted = await self._desk.accept(order, timeout=timeout)
+        message = "Order queued" if accepted.is_new else "Order already queued"
+        body = {"message": message, "orderId": order.order_id, "queueSize": accepted.waiting}
+        return Response.json(body, status=202)
 
     async def get(self, request: Request) -> Response:
         """One order."""
@@ -102,17 +108,17 @@ class OrdersResource:
         return Response.json(_wire(await self._desk.find(order_id, timeout=request.timeout())))
 
     async def metrics(self, request: Request) -> Response:
-        """What the desk holds; asks nothing that could be held up."""
+        """What the desks of all processes hold; asks nothing that could be held up."""
         self._guard.check(request.headers.get("x-api-key"))
-        now = self._desk.statistics()
+        orders = total(await self._census.take()).orders
         return Response.json(
             {
-                "queueSize": now.waiting,
-                "queueFull": now.is_full,
-                "activeConcurrency": now.workers.active,
-                "queuedConcurrency": now.intake.queued,
-                "circuitBreakerState": now.breaker.state.value,
-                "circuitBreakerFailures": now.breaker.failures,
+                "queueSize": orders.queued + orders.elsewhere,
+                "queueFull": orders.is_full,
+                "activeConcurrency": orders.active,
+                "queuedConcurrency": orders.pending,
+                "circuitBreakerState": orders.breaker.state,
+                "circuitBreakerFailures": orders.breaker.failures,
             }
         )
 

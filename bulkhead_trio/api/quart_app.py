@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 import quart
 import structlog
@@ -11,6 +11,8 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from bulkhead_trio.api._problem import problem, problem_of_status
+from bulkhead_trio.api.data_plane import LISTENER, DataPlane
+from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Resource, Route, answer
 
@@ -20,11 +22,14 @@ _BRACES = str.maketrans("{}", "<>")
 _log = structlog.get_logger("bulkhead_trio.api")
 
 
-def create_quart_app(resources: Iterable[Resource], *, max_body_bytes: int) -> QuartTrio:
-    """Bind every resource's handlers to a new application.
+def create_quart_app(
+    resources: Sequence[Resource], *, gate: DrainGate, max_body_bytes: int
+) -> QuartTrio:
+    """Bind every resource's handlers to a new application, the hot ones in front of it.
 
     Args:
         resources: what it answers.
+        gate: counts requests under way.
         max_body_bytes: the largest body that a handler is given.
     """
     app = QuartTrio(__name__, static_folder=None, template_folder=None)
@@ -43,12 +48,17 @@ def create_quart_app(resources: Iterable[Resource], *, max_body_bytes: int) -> Q
         app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _mistake)
+    # Quart's own place for middleware.
+    plane: Any = DataPlane(
+        cast("Any", app.asgi_app), resources, gate=gate, max_body_bytes=max_body_bytes
+    )
+    app.asgi_app = plane  # type: ignore[method-assign]
     return app
 
 
 def _view(route: Route) -> Callable[..., Awaitable[quart.Response]]:
     async def view(**_: str) -> quart.Response:
-        if quart.request.scope.get("bulkhead_trio.listener") == "admin" and not route.is_admin:
+        if quart.request.scope.get(LISTENER) == "admin" and not route.is_admin:
             return _quart_response(problem_of_status(404, instance=_target()))
         try:
             path_values = route.path_values(_target())
@@ -66,13 +76,17 @@ def _view(route: Route) -> Callable[..., Awaitable[quart.Response]]:
 def _quart_response(response: Response) -> quart.Response:
     made = quart.Response(response.body, status=response.status, content_type=response.content_type)
     for name, value in response.headers:
-        made.headers.add(name, value)
+        made.headers.add(name.decode("ascii"), value.decode("ascii"))
     return made
 
 
 async def _http_error(error: HTTPException) -> quart.Response:
     """Quart's own answers, such as 404 and 405, in the contract's form."""
-    allow = [(name, value) for name, value in error.get_headers() if name.lower() == "allow"]
+    allow = [
+        (b"allow", value.encode("ascii"))
+        for name, value in error.get_headers()
+        if name.lower() == "allow"
+    ]
     status = error.code if error.code is not None and error.code >= 400 else 400
     return _quart_response(problem_of_status(status, instance=_target(), headers=allow))
 
@@ -84,5 +98,6 @@ async def _mistake(error: Exception) -> quart.Response:
 
 def _target() -> str:
     """The path that was asked for, as it was sent."""
-    raw_path: bytes = quart.request.scope["raw_path"]
+    asked = quart.request if quart.has_request_context() else quart.websocket
+    raw_path: bytes = asked.scope["raw_path"]
     return raw_path.decode("ascii", errors="replace")

@@ -13,7 +13,9 @@ from bulkhead_trio.api._problem import problem, problem_of
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.errors import BulkheadTrioError
 
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+Handler: TypeAlias = Callable[[Request], Response | Awaitable[Response]]
+"""Answers at once, or says what to wait for. What can be decided is decided before the first wait,
+so that a refusal costs neither a scope nor a switch of tasks."""
 
 _log = structlog.get_logger("bulkhead_trio.api")
 
@@ -26,6 +28,7 @@ class Route:
         path: a segment in braces, ``{orderId}``, stands for any one.
         reads_body: whether the handler wants the request's body.
         is_admin: whether the admin listener serves it, where there is one.
+        is_hot: whether the data plane answers it; then there are no names in its path.
     """
 
     method: str
@@ -33,6 +36,7 @@ class Route:
     handler: Handler
     reads_body: bool = False
     is_admin: bool = False
+    is_hot: bool = False
 
     def path_values(self, target: str) -> dict[str, str]:
         """What stands in ``target``, a path as it was sent, for the names in braces.
@@ -57,17 +61,36 @@ class Resource(Protocol):
 
 
 async def answer(handler: Handler, request: Request) -> Response:
-    """Run a handler; whatever it raises becomes the contract's answer.
+    """Run a handler to its end; whatever it raises becomes the contract's answer.
 
     `trio.Cancelled` is no error and passes.
     """
+    begun = begin(handler, request)
+    return begun if isinstance(begun, Response) else await finish(begun, request)
+
+
+def begin(handler: Handler, request: Request) -> Response | Awaitable[Response]:
+    """Run a handler until it answers or has to wait; what `finish` is for then."""
     try:
-        return await handler(request)
-    except BulkheadTrioError as error:
+        return handler(request)
+    except Exception as error:  # noqa: BLE001
+        return _answer_to(error, request)
+
+
+async def finish(begun: Awaitable[Response], request: Request) -> Response:
+    """Wait for the answer that a handler has begun with."""
+    try:
+        return await begun
+    except Exception as error:  # noqa: BLE001
+        return _answer_to(error, request)
+
+
+def _answer_to(error: Exception, request: Request) -> Response:
+    if isinstance(error, BulkheadTrioError):
         request.notes["code"] = error.code
         if error.code == "internal":
-            _log.exception("request_failed")
+            _log.error("request_failed", exc_info=error)
         return problem_of(error, instance=request.target)
-    except Exception:  # noqa: BLE001  a mistake of ours is answered, logged and survived
-        _log.exception("request_failed")
-        return problem("internal", "The server made a mistake.", instance=request.target)
+    # A mistake of ours is answered, logged and survived.
+    _log.error("request_failed", exc_info=error)
+    return problem("internal", "The server made a mistake.", instance=request.target)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 
 import attrs
 import trio
@@ -55,6 +56,12 @@ class LatencyQuantiles:
     p99: float
 
 
+def quantiles(counts: Mapping[int, int]) -> LatencyQuantiles:
+    """What durations were like that were counted by bucket, in one process or in several."""
+    counter = Counter(counts)
+    return LatencyQuantiles(*(quantile(counter, q) for q in (0.5, 0.95, 0.99)))
+
+
 class LatencyWindow:
     """Observes durations and says what they were like lately."""
 
@@ -68,11 +75,14 @@ class LatencyWindow:
         self._turn()
         self._current[bucket_of(seconds)] += 1
 
+    def counts(self) -> Counter[int]:
+        """How many durations of the last one to two minutes are in which bucket."""
+        self._turn()
+        return self._current + self._previous
+
     def quantiles(self) -> LatencyQuantiles:
         """What the last one to two minutes were like."""
-        self._turn()
-        counts = self._current + self._previous
-        return LatencyQuantiles(*(quantile(counts, q) for q in (0.5, 0.95, 0.99)))
+        return quantiles(self.counts())
 
     def _turn(self) -> None:
         age = trio.current_time() - self._began

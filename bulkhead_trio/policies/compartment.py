@@ -154,6 +154,17 @@ class Compartment(Policy):
             await self._wait_in_line(slot, priority, key)
         return slot
 
+    def acquire_nowait(self) -> Slot:
+        """Take a worker if one is free and nobody waits for it; use as a ``with`` block.
+
+        Raises:
+            trio.WouldBlock: there is none.
+        """
+        slot = Slot(self)
+        if not self._enter_nowait(slot):
+            raise trio.WouldBlock
+        return slot
+
     async def __aenter__(self) -> Slot:
         await trio.lowlevel.checkpoint()
         slot = Slot(self)

@@ -11,18 +11,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import attrs
+import msgspec
 import trio
 
 from bulkhead_trio.policies._checks import check_priority, check_seconds
 from bulkhead_trio.policies.deadline import Deadline
 
-_current: ContextVar[RequestContext | None] = ContextVar("bulkhead_trio.request", default=None)
+CURRENT_REQUEST: ContextVar[RequestContext | None] = ContextVar(
+    "bulkhead_trio.request", default=None
+)
+"""Where it is kept. `request_context` is the way to set it; whoever sets it by hand, to save what a
+block costs, resets it as well."""
 
 
-@attrs.frozen
-class RequestContext:
+class RequestContext(msgspec.Struct, frozen=True, gc=False):
     """What is known of the request that the current task works for.
+
+    A struct of msgspec rather than an attrs class: one is made for every request, and this takes a
+    tenth of the time.
 
     Attributes:
         deadline: when it has to be done, on Trio's clock; ``math.inf`` for no limit. It is enforced
@@ -30,17 +36,19 @@ class RequestContext:
         request_id: its number, for logs and for whoever is called on its behalf.
         tenant: whose it is.
         priority: how much it matters; what the numbers mean is the program's affair.
+        trace_id: the trace that it is part of, as W3C Trace Context writes it.
     """
 
     deadline: float = math.inf
     request_id: str | None = None
     tenant: str | None = None
     priority: int | None = None
+    trace_id: str | None = None
 
 
 def current_request() -> RequestContext | None:
     """The request that the current task works for; ``None`` outside every request."""
-    return _current.get()
+    return CURRENT_REQUEST.get()
 
 
 @contextmanager
@@ -75,14 +83,15 @@ def request_context(
         check_priority(priority)
     if deadline is not None and math.isnan(deadline):
         raise ValueError("deadline must be a point on Trio's clock, not nan")
-    outer = _current.get() or RequestContext()
+    outer = CURRENT_REQUEST.get() or RequestContext()
     inner = RequestContext(
         deadline=_tightest(outer.deadline, timeout, deadline),
         request_id=outer.request_id if request_id is None else request_id,
         tenant=outer.tenant if tenant is None else tenant,
         priority=outer.priority if priority is None else priority,
+        trace_id=outer.trace_id,
     )
-    token = _current.set(inner)
+    token = CURRENT_REQUEST.set(inner)
     try:
         if timeout is None and deadline is None:
             yield inner
@@ -90,7 +99,7 @@ def request_context(
             with Deadline(inner.deadline).enforced():
                 yield inner
     finally:
-        _current.reset(token)
+        CURRENT_REQUEST.reset(token)
 
 
 def _tightest(inherited: float, timeout: float | None, deadline: float | None) -> float:

@@ -8,12 +8,12 @@ much time it has before it begins what it cannot finish.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar, TypeVarTuple
 
 import attrs
+import msgspec
 import trio
 
 from bulkhead_trio.errors import DeadlineExceeded, DeadlineUnreachable
@@ -199,8 +199,7 @@ def deadline(seconds: float, *, name: str = "") -> Timeout:
     return Timeout(seconds, name=name)
 
 
-@attrs.frozen
-class Deadline:
+class Deadline(msgspec.Struct, frozen=True, gc=False):
     """A point on Trio's clock.
 
     Attributes:
@@ -215,19 +214,15 @@ class Deadline:
         wanted = math.inf if asked is None else asked
         return cls(at=trio.current_time() + min(limit, wanted))
 
-    @contextmanager
-    def enforced(self) -> Iterator[None]:
-        """Run a block within the deadline.
+    def enforced(self) -> Enforced:
+        """Run a block within the deadline: ``with deadline.enforced():``.
 
         Raises:
             DeadlineExceeded: the deadline passed inside the block and nothing wider was cancelled.
                 A block that came to its end all the same has what it came for: nothing it holds is
                 lost. Whoever wants it punctual too calls `check`.
         """
-        with trio.CancelScope(deadline=self.at) as scope:
-            yield
-        if scope.cancelled_caught:
-            raise DeadlineExceeded("the deadline has passed")
+        return Enforced(self.at)
 
     def check(self) -> None:
         """Refuse to go on, or to answer, when it is too late.
@@ -237,3 +232,32 @@ class Deadline:
         """
         if trio.current_time() >= self.at:
             raise DeadlineExceeded("the deadline has passed")
+
+
+class Enforced:
+    """One block within a deadline; see `Deadline.enforced`.
+
+    A class rather than a generator: every request passes through one, and this takes half the time.
+
+    Args:
+        at: as `trio.current_time` counts.
+    """
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, at: float) -> None:
+        self._scope = trio.CancelScope(deadline=at)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope = self._scope
+        scope.__exit__(exc_type, exc, traceback)
+        if scope.cancelled_caught:
+            raise DeadlineExceeded("the deadline has passed") from None

@@ -1,6 +1,6 @@
 """A tier: its compartment, connection pool, breaker and rate limit put together."""
 
-from bulkhead_trio.tiers.snapshots import TierSnapshots
+from bulkhead_trio.tiers.snapshots import tier_snapshot
 from bulkhead_trio.tiers.tier import (
     OutcomeListener,
     RequestEnded,
@@ -13,7 +13,7 @@ __all__ = [
     "OutcomeListener",
     "RequestEnded",
     "Tier",
-    "TierSnapshots",
     "TierStatistics",
     "says_nothing_of_the_database",
+    "tier_snapshot",
 ]

@@ -1,30 +1,15 @@
-"""Every tier's statistics as the metrics want them."""
+"""A tier's statistics as the metrics want them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from bulkhead_trio.observe.metrics import TierSnapshot
+from bulkhead_trio.observe.snapshots import BreakerSnapshot, RateLimitSnapshot, TierSnapshot
 from bulkhead_trio.tiers.tier import Tier
 
 
-class TierSnapshots:
-    """Reads the numbers of all tiers when it is asked.
-
-    Args:
-        tiers: by name.
-    """
-
-    def __init__(self, tiers: Mapping[str, Tier[Any]]) -> None:
-        self._tiers = tiers
-
-    def snapshots(self) -> dict[str, TierSnapshot]:
-        """One a tier, by name."""
-        return {name: _snapshot(tier) for name, tier in self._tiers.items()}
-
-
-def _snapshot(tier: Tier[Any]) -> TierSnapshot:
+def tier_snapshot(tier: Tier[Any]) -> TierSnapshot:
+    """The numbers of one tier, but for the durations since the start, which others count."""
     statistics = tier.statistics()
     pool, compartment = statistics.pool, statistics.compartment
     limit = statistics.rate_limit
@@ -38,8 +23,10 @@ def _snapshot(tier: Tier[Any]) -> TierSnapshot:
         connections_active=pool.active,
         connections_idle=pool.idle,
         connections_pending=pool.pending,
-        breaker_state=statistics.breaker.state.value,
-        breaker_opened=statistics.breaker.opened,
+        breaker=BreakerSnapshot.of(statistics.breaker),
+        rate_limit=None
+        if limit is None
+        else RateLimitSnapshot(limit.limit, limit.remaining, limit.window),
         outcomes=statistics.outcomes,
-        rate_limit_remaining=None if limit is None else limit.remaining,
+        latency=dict(statistics.latency_counts),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 import attrs
+import msgspec
 import trio
 
 from bulkhead_trio.database import Pool, PooledConnection, PoolStatistics
@@ -18,7 +19,7 @@ from bulkhead_trio.errors import (
     DeadlineExceeded,
     RateLimited,
 )
-from bulkhead_trio.observe.latency import LatencyQuantiles, LatencyWindow
+from bulkhead_trio.observe.latency import LatencyQuantiles, LatencyWindow, quantiles
 from bulkhead_trio.policies.breaker import BreakerStatistics, CircuitBreaker
 from bulkhead_trio.policies.compartment import Compartment, CompartmentStatistics, Slot
 from bulkhead_trio.policies.deadline import Deadline
@@ -29,8 +30,7 @@ C = TypeVar("C", bound=PooledConnection)
 T = TypeVar("T")
 
 
-@attrs.frozen
-class RequestEnded:
+class RequestEnded(msgspec.Struct, frozen=True, gc=False):
     """What a listener is told of every request.
 
     Attributes:
@@ -71,6 +71,8 @@ class TierStatistics:
     Attributes:
         outcomes: how many requests ended how: ``ok``, or an error's code.
         latency: of requests that were answered well.
+        latency_counts: the same as counts by bucket of `bulkhead_trio.observe.latency`, from which
+            the latency of several processes together can be read.
     """
 
     pool: PoolStatistics
@@ -79,6 +81,7 @@ class TierStatistics:
     rate_limit: RateLimiterStatistics | None
     outcomes: dict[str, int]
     latency: LatencyQuantiles
+    latency_counts: Mapping[int, int]
 
 
 class Tier(Generic[C]):
@@ -188,6 +191,10 @@ class Tier(Generic[C]):
         return result
 
     async def _admit(self, deadline: Deadline) -> Slot:
+        try:
+            return self._compartment.acquire_nowait()
+        except trio.WouldBlock:
+            pass
         # A scope of its own: a deadline that passes while waiting is no failure of the database,
         # so it has to end before the breaker's permit begins.
         with deadline.enforced():
@@ -201,13 +208,15 @@ class Tier(Generic[C]):
 
     def statistics(self) -> TierStatistics:
         """What the tier holds now."""
+        counts = self._latency.counts()
         return TierStatistics(
             pool=self._pool.statistics(),
             compartment=self._compartment.statistics(),
             breaker=self._breaker.statistics(),
             rate_limit=None if self._limiter is None else self._limiter.statistics(),
             outcomes=dict(self._outcomes),
-            latency=self._latency.quantiles(),
+            latency=quantiles(counts),
+            latency_counts=counts,
         )
 
 

@@ -12,6 +12,7 @@ import trio
 from bulkhead_trio.api._openapi import openapi_document
 from bulkhead_trio.api._problem import CONTENT_TYPE
 from bulkhead_trio.api.admin import AdminGuard
+from bulkhead_trio.api.census import Alone, ProcessReader
 from bulkhead_trio.api.data import DataResource
 from bulkhead_trio.api.description import DescriptionResource
 from bulkhead_trio.api.drain import DrainGate
@@ -23,7 +24,7 @@ from bulkhead_trio.api.orders import OrdersResource
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.api.routes import Resource
 from bulkhead_trio.database import Pool
-from bulkhead_trio.observe.metrics import Metrics
+from bulkhead_trio.observe.metrics import Durations
 from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
 from bulkhead_trio.policies.breaker import CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment
@@ -36,7 +37,7 @@ from bulkhead_trio.testing import (
     ScriptedOrderStore,
     tenant_rows,
 )
-from bulkhead_trio.tiers import Tier, TierSnapshots, says_nothing_of_the_database
+from bulkhead_trio.tiers import Tier, says_nothing_of_the_database
 
 from ._schema import check, resolve
 
@@ -71,7 +72,7 @@ class World:
     resources: tuple[Resource, ...]
 
     def client(self, listener: Listener = "public") -> ASGIClient:
-        app: Any = create_quart_app(self.resources, max_body_bytes=1024)
+        app: Any = create_quart_app(self.resources, gate=self.gate, max_body_bytes=1024)
         return ASGIClient(Edge(app, gate=self.gate, limits=RequestLimits(), listener=listener))
 
 
@@ -89,11 +90,12 @@ def make_world(*, is_public: bool = True, rate_limit: int = 100, query_seconds: 
     breaker = CircuitBreaker("orders", window=Consecutive(2), record=is_failure_of_the_store)
     limits = OrderLimits(workers=1, queue=1, burst=3, rate=0.1)
     desk = OrderDesk(orders, limits=limits, breaker=breaker)
+    census = Alone(ProcessReader(tiers, desk, Durations()))
     resources: tuple[Resource, ...] = (
         HealthResource({"database": database_answers}, gate),
         DataResource(tiers, TierResolver(TIERS, trust_header=is_public), allow_force_error=True),
-        OrdersResource(desk, ApiKeyGuard(is_required=not is_public)),
-        MetricsResource(tiers, Metrics(TierSnapshots(tiers), reasons=()), guard),
+        OrdersResource(desk, ApiKeyGuard(is_required=not is_public), census),
+        MetricsResource(census, guard, reasons=()),
         DescriptionResource(version="1.2.3", tiers=TIERS, guard=guard),
     )
     return World(database, orders, desk, tiers, gate, resources)

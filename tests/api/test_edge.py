@@ -6,10 +6,10 @@ import re
 from typing import Any
 
 import pytest
-import structlog
 
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits
+from bulkhead_trio.policies.context import current_request
 from bulkhead_trio.testing import ASGIClient
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -23,8 +23,8 @@ def client_of(app: Any, **limits: int) -> ASGIClient:
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Answers with the path that it was given, and what is bound to the log."""
-    bound = structlog.contextvars.get_contextvars()
-    text = f"{scope['path']} {bound.get('request_id')} {bound.get('trace_id')}"
+    bound = current_request()
+    text = f"{scope['path']} {bound and bound.request_id} {bound and bound.trace_id}"
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": text.encode()})
 

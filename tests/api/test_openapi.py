@@ -14,9 +14,9 @@ from bulkhead_trio.api._problem import CONTENT_TYPE, KINDS
 from ._schema import check, resolve
 from ._world import ALL_PATHS, DOCUMENT, TIERS, codes_of, described, make_world, operation
 
-NOT_ANSWERED = {"queue_timeout", "state_unavailable"}
-"""Codes that nothing in this version raises: it has no limit on waiting other than the deadline,
-and shares no state."""
+NOT_ANSWERED = {"queue_timeout", "state_unavailable", "upstream_error", "upstream_timeout"}
+"""Codes that nothing in this version answers: it has no limit on waiting other than the deadline,
+shares no state, and passes no request on."""
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:

@@ -102,6 +102,7 @@ async def open_house(
             HealthResource({}, gate),
             DataResource(tiers, resolver, allow_force_error=force_error),
         ),
+        gate=gate,
         max_body_bytes=1000,
     )
     edge = Edge(app, gate=gate, limits=RequestLimits(max_body_bytes=1000), listener="public")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -23,7 +22,7 @@ async def test_request_context_is_there_within_its_block() -> None:
     with request_context(request_id="r-1", tenant="acme", priority=3) as context:
         assert current_request() is context
         assert context == RequestContext(math.inf, "r-1", "acme", 3)
-        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        with pytest.raises(AttributeError):
             context.tenant = "other"  # type: ignore[misc]
     assert current_request() is None
     with pytest.raises(KeyError), request_context(request_id="r-2"):

@@ -24,6 +24,9 @@ class SlowDoor(Compartment):
         self._clock = clock
         self._seconds = seconds
 
+    def acquire_nowait(self) -> Slot:
+        raise trio.WouldBlock
+
     async def acquire(self, *, priority: int | None = None, key: Hashable = None) -> Slot:
         slot = await super().acquire(priority=priority, key=key)
         self._clock.jump(self._seconds)

@@ -248,7 +248,7 @@ def _tier_statistics() -> JSON:
         "shed": counted("Because the supervisor went down."),
     }
     latency = {name: measured("Milliseconds.") for name in ("p50", "p95", "p99")}
-    return described_object(
+    whole = described_object(
         "What a tier holds now, and has counted since the server started.",
         {
             "connectionPool": described_object("The tier's own connections to PostgreSQL.", pool),
@@ -271,3 +271,31 @@ def _tier_statistics() -> JSON:
             "latencyMs": described_object("Of requests that were answered well.", latency),
         },
     )
+    # Not required: a server that is one process does not say them.
+    whole["properties"] |= _tier_shares(described_object("One worker's breaker.", breaker))
+    return whole
+
+
+def _tier_shares(breaker: JSON) -> JSON:
+    """How the tier is divided among worker processes, where there are several."""
+    share = {
+        "worker": counted("The process's number, from 0."),
+        "connections": counted("Its part of the hard limit of connections."),
+        "workers": counted("Its part of the requests that may run at once."),
+        "queue": counted("Its part of the requests that may wait."),
+        "rateLimit": counted("Its part of the quota.", type=["integer", "null"]),
+        "circuitBreaker": breaker,
+    }
+    return {
+        "workers": counted("Worker processes; everything else here is of all of them together."),
+        "missing": {
+            "type": "array",
+            "description": "The numbers of those that did not answer in time, and are left out.",
+            "items": counted("A number, from 0."),
+        },
+        "share": {
+            "type": "array",
+            "description": "What each worker process that answered has of the tier.",
+            "items": described_object("One worker process's part.", share),
+        },
+    }

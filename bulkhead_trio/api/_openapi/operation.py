@@ -9,7 +9,7 @@ import attrs
 
 from bulkhead_trio.api._openapi.components import QUOTA_HEADERS
 from bulkhead_trio.api._openapi.errors import JSON, responses_of
-from bulkhead_trio.api.edge import PROBES
+from bulkhead_trio.api.data_plane import PROBES
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8080"
 """Where the server listens unless told otherwise; what the samples ask."""
