@@ -2,16 +2,17 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
 DETERMINISTIC := tests/policies tests/tiers tests/orders tests/api tests/observe tests/testing \
-	tests/config tests/examples tests/bench tests/test_exports.py tests/test_rules_purity.py \
+	tests/config tests/examples tests/bench tests/workers tests/test_exports.py tests/test_rules_purity.py \
 	tests/database/test_pool.py tests/database/test_migration_rules.py
 
-.PHONY: help serve test quick check format bench overhead mutation soak clean
+.PHONY: help serve test quick check format bench bench-http overhead mutation fuzz soak clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One stamp an extra, so that serving does not wait for the tools of tests and benchmarks.
 $(VENV)/.python:
@@ -51,11 +52,17 @@ format: $(VENV)/.dev ## rewrite the code in the one format
 bench: $(VENV)/.bench ## the isolation benchmark: a table, JSON and pictures in bench/results/
 	@$(BIN)/python -m bench.isolation
 
+bench-http: $(VENV)/.bench ## the speed of the HTTP data plane beside its peers; needs wrk, and Node.js for some of them
+	@$(BIN)/python -m bench.http
+
 overhead: $(VENV)/.bench ## what each policy costs, beside its peers: a table and JSON in bench/results/
 	@$(BIN)/python -m bench.overhead
 
 mutation: $(VENV)/.dev ## flip every comparison in the rules, and see that a test fails
 	@$(BIN)/python -m bench.mutation
+
+fuzz: $(VENV)/.dev ## fuzz the HTTP core for FUZZ_SECONDS (600); guided by coverage where atheris is installed
+	@$(BIN)/python -m tests.http.engine.fuzz $(FUZZ_SECONDS)
 
 soak: $(VENV)/.bench ## flat memory over 100,000 requests; nothing left after 10,000 of which a third are cancelled
 	@$(BIN)/python -m bench.soak memory

@@ -29,6 +29,12 @@ class _Option(NamedTuple):
 _OPTIONS = {
     "api_host": _Option("--host", "HOST", "Address to listen on (API_HOST)."),
     "api_port": _Option("--port", "PORT", "Port to listen on; 0: any free one (API_PORT)."),
+    "bind": _Option(
+        "--bind",
+        "ADDRESSES",
+        "Where to listen instead, with commas: host:port, :port, unix:/path, fd://3 (BIND).",
+    ),
+    "workers": _Option("--workers", "NUMBER", "Processes, 1 to 64 (WORKERS)."),
     "data_dir": _Option(
         "--data-dir", "DIR", "Where the embedded PostgreSQL and keys are kept (DATA_DIR)."
     ),

@@ -6,12 +6,14 @@ import errno
 
 import trio
 
+from bulkhead_trio.app.opening import listen_address
 from bulkhead_trio.cli._checks import Check
 from bulkhead_trio.cli._failures import expected_lines, one_line
 from bulkhead_trio.cli._running import open_connection
-from bulkhead_trio.config import Address, Settings
+from bulkhead_trio.config import Address, Bind, PassedDescriptor, Settings, SocketPath
 from bulkhead_trio.database.connection import Connection
 from bulkhead_trio.database.migrate import MigrationError, migration_status
+from bulkhead_trio.http.listeners import open_sockets
 
 DATABASE_SECONDS = 60.0
 """Starting an embedded server after a crash replays its log first; the rest takes milliseconds."""
@@ -24,24 +26,30 @@ async def check_services(settings: Settings) -> list[Check]:
 
 async def check_ports(settings: Settings) -> list[Check]:
     """Whether the server could listen where it should."""
-    addresses = {"API_PORT": Address(settings.api_host, settings.api_port)}
+    addresses: list[tuple[str, Bind]] = [("BIND", bind) for bind in settings.bind]
+    if not addresses:
+        addresses = [("API_PORT", Address(settings.api_host, settings.api_port))]
     if settings.admin_bind is not None:
-        addresses["ADMIN_BIND"] = settings.admin_bind
-    return [await _check_port(variable, address) for variable, address in addresses.items()]
+        addresses.append(("ADMIN_BIND", settings.admin_bind))
+    return [await _check_address(variable, bind) for variable, bind in addresses]
 
 
-async def _check_port(variable: str, address: Address) -> Check:
-    subject = f"{variable} {address}"
+async def _check_address(variable: str, bind: Bind) -> Check:
+    subject = f"{variable} {bind}"
+    if isinstance(bind, PassedDescriptor):
+        return Check(subject, "ok", "whoever starts the server has to pass it")
     try:
-        listeners = await trio.open_tcp_listeners(address.port, host=address.host)
+        async with open_sockets([listen_address(bind)]):
+            pass
     except OSError as error:
         advice = "Choose an address of this machine, and a port above 1023."
+        if isinstance(bind, SocketPath):
+            advice = "Choose a path where this user may make a socket, and where nothing is."
         if error.errno == errno.EADDRINUSE:
             advice = f"Stop what listens there (this server, perhaps), or change {variable}."
         return Check(subject, "fail", one_line(error), advice)
-    for listener in listeners:
-        await listener.aclose()
-    return Check(subject, "ok", "free" if address.port else "any free one")
+    is_any = isinstance(bind, Address) and not bind.port
+    return Check(subject, "ok", "any free one" if is_any else "free")
 
 
 async def check_database(settings: Settings) -> list[Check]:

@@ -10,7 +10,10 @@ from bulkhead_trio.cli._options import Read, configured
 
 
 @click.command()
-@configured("api_host", "api_port", "data_dir", "database_url", "http", "log_level", "log_format")
+@configured(
+    "api_host", "api_port", "bind", "workers", "data_dir", "database_url", "http", "log_level",
+    "log_format",
+)  # fmt: skip
 def serve(read: Read) -> None:
     """Serve the API until SIGTERM or SIGINT, then drain and stop.
 
@@ -21,12 +24,13 @@ def serve(read: Read) -> None:
     Examples:
       bulkhead-trio serve
       bulkhead-trio serve --host 0.0.0.0 --port 9000 --log-format json
+      bulkhead-trio serve --workers 2 --bind :8080,unix:/run/bulkhead.sock
       bulkhead-trio serve --config bulkhead.toml --data-dir /var/lib/bulkhead
       BULKHEAD_TIERS__FREE__RATE_LIMIT=100000 bulkhead-trio serve
     """
     settings = read().settings
     import trio
 
-    from bulkhead_trio.app import serve as serve_app
+    from bulkhead_trio.workers import serve as serve_app
 
     trio.run(functools.partial(serve_app, settings, announce=click.echo))

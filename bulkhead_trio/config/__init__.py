@@ -7,7 +7,7 @@ before the file says which tiers there are. (pydantic-settings likewise checks v
 other only when each is right by itself, and would bring models that are not attrs.)
 """
 
-from bulkhead_trio.config._rules import Address
+from bulkhead_trio.config._binds import Address, Bind, PassedDescriptor, SocketPath
 from bulkhead_trio.config.loader import Explanation, explain_settings, load_settings
 from bulkhead_trio.config.mistakes import ConfigurationError, Mistake
 from bulkhead_trio.config.settings import DEFAULT_TIERS, Settings, TierSettings
@@ -15,10 +15,13 @@ from bulkhead_trio.config.settings import DEFAULT_TIERS, Settings, TierSettings
 __all__ = [
     "DEFAULT_TIERS",
     "Address",
+    "Bind",
     "ConfigurationError",
     "Explanation",
     "Mistake",
+    "PassedDescriptor",
     "Settings",
+    "SocketPath",
     "TierSettings",
     "explain_settings",
     "load_settings",

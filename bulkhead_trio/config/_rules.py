@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-import attrs
-
 T = TypeVar("T")
 Rule: TypeAlias = Callable[[object], T]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -31,18 +29,6 @@ _DECIMAL = re.compile(r"[+-]?([0-9]{1,19}(\.[0-9]{0,19})?|\.[0-9]{1,19})(e[+-]?[
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", re.I | re.ASCII)
-_BIND = re.compile(r"(\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})", re.ASCII)
-
-
-@attrs.frozen
-class Address:
-    """Where to listen: a host name or IP address, and a port (0: any free one)."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def shown(value: object) -> str:
@@ -211,29 +197,3 @@ def host(value: object) -> str:
     raise ValueError(
         f"must be a host name or an IP address (0.0.0.0 or :: for all), not {shown(value)}"
     )
-
-
-def bind(value: object) -> Address:
-    """``host:port``, with brackets around an IPv6 address."""
-    wanted = f"must be host:port or [ipv6]:port, not {shown(value)}"
-    match = _BIND.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(wanted)
-    try:
-        port = whole(*PORTS)(match["port"])
-        name = host(match["v6"] or match["host"])
-    except ValueError:
-        raise ValueError(wanted) from None
-    if match["v6"] and ":" not in name:
-        raise ValueError(wanted)
-    return Address(name, port)
-
-
-def one_worker(value: object) -> int:
-    """Exactly one, until a process can share its listener with others."""
-    if whole(1, 1024)(value) != 1:
-        raise ValueError(
-            f"must be 1 in this version, not {shown(value)}: for more cores, "
-            "run more instances behind a load balancer"
-        )
-    return 1

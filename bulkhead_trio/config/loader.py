@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from bulkhead_trio.config._rules import Address, is_blank
-from bulkhead_trio.config._tiers import Raw, no_such, printable, read_tiers
+from bulkhead_trio.config._binds import Address
+from bulkhead_trio.config._rules import is_blank
+from bulkhead_trio.config._tiers import Declared, Raw, no_such, printable, read_tiers
+from bulkhead_trio.config.certificates import pair_mistakes
 from bulkhead_trio.config.mistakes import ConfigurationError, Mistake
 from bulkhead_trio.config.settings import VARIABLES, Settings, TierSettings
 
@@ -81,6 +83,9 @@ def explain_settings(
         # Without the file, what contradicts or is missing cannot be told from what it says.
         tiers, origins = read_tiers(file.table.get("tiers"), file.source, environ, mistakes)
         mistakes.extend(_contradictions(values, right))
+        if {"tls_certificate", "tls_key"} <= right:
+            mistakes.extend(pair_mistakes(values["tls_certificate"], values["tls_key"]))
+        mistakes.extend(_too_few(values, right, tiers))
     mistakes.extend(_unknown_keys(file, overrides))
     if mistakes:
         raise ConfigurationError(mistakes)
@@ -153,10 +158,32 @@ def _contradictions(values: Mapping[str, Any], right: frozenset[str]) -> Iterato
     if values["environment"] == "production" and lacks_secret:
         reason = "is required when ENVIRONMENT=production; make one: openssl rand -base64 32"
         yield Mistake("SECRET_KEY", reason)
-    api = Address(values["api_host"], values["api_port"])
-    if values["admin_bind"] == api and api.port and {"api_host", "api_port"} <= right:
-        reason = f"must differ from the API's own address, {api}"
+    binds = values["bind"]
+    if len(set(binds)) < len(binds):
+        yield Mistake("BIND", "must not name an address twice")
+    api = [*binds] or [Address(values["api_host"], values["api_port"])]
+    admin = values["admin_bind"]
+    if admin in api and admin.port and {"api_host", "api_port"} <= right:
+        reason = f"must differ from the API's own address, {admin}"
         yield Mistake("ADMIN_BIND", f"{reason} (leave it out to share that listener)")
+
+
+def _too_few(
+    values: Mapping[str, Any], right: frozenset[str], tiers: Sequence[TierSettings]
+) -> Iterator[Mistake]:
+    """What cannot be divided among the worker processes, because some would get nothing."""
+    workers = values["workers"]
+    for tier in tiers:
+        for field in ("connections", "workers", "rate_limit"):
+            found = getattr(tier, field)
+            if found is not None and found < workers:
+                variable = f"{Declared(tier.name, tier).variable}__{field.upper()}"
+                reason = f"must be {workers} or more with WORKERS={workers}, not {found}"
+                yield Mistake(variable, f"{reason}: each process gets a part of tier {tier.name}")
+    for name in ("orders_connections", "orders_workers", "orders_queue", "orders_burst"):
+        if values[name] < workers and {name, "workers"} <= right:
+            reason = f"must be {workers} or more with WORKERS={workers}, not {values[name]}"
+            yield Mistake(name.upper(), f"{reason}: each process gets a part")
 
 
 def _unknown_keys(file: _File, overrides: Mapping[str, object]) -> Iterator[Mistake]:

@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from bulkhead_trio.config import _rules as rules
-from bulkhead_trio.config._rules import Address, Network, Rule
+from bulkhead_trio.config._binds import Address, Bind, address, bind
+from bulkhead_trio.config._rules import Network, Rule
 from bulkhead_trio.config._urls import database_url, mask_all, mask_url, url
 
 MIB = 1024 * 1024
@@ -27,6 +28,12 @@ superusers; the rest is for migrations, readiness, cancellation and a person wit
 
 EMBEDDED_SPARE_CONNECTIONS = 200
 """What the embedded PostgreSQL allows beyond one process: others may share its directory."""
+
+MOST_WORKERS = 64
+
+FURTHER_WORKER_CONNECTIONS = 4
+"""PostgreSQL connections of each worker but the first, beside its share of the rest: for readiness
+and cancellation."""
 
 DEFAULT_RETRY_SCHEDULE = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds between tries: five seconds to a day, the pace of Standard Webhooks' own example."""
@@ -112,6 +119,12 @@ class Settings:
     """Where to listen."""
     api_port: int = attrs.field(metadata=_variable(rules.whole(*rules.PORTS), 8080))
     """Port to listen on; 0: any free one."""
+    bind: tuple[Bind, ...] = attrs.field(metadata=_variable(rules.listed(bind, most=100), ()))
+    """Where to listen instead, if anywhere is named."""
+    tls_certificate: Path | None = attrs.field(metadata=_variable(rules.directory))
+    """A PEM file with the certificate for TLS; ``None``: plain HTTP."""
+    tls_key: Path | None = attrs.field(metadata=_variable(rules.directory))
+    """A PEM file with its private key."""
     database_url: str | None = attrs.field(metadata=_variable(database_url, mask=mask_url))
     """PostgreSQL's connection string; ``None``: the embedded server in ``data_dir``."""
     data_dir: Path = attrs.field(metadata=_variable(rules.directory, Path(".bulkhead")))
@@ -126,7 +139,7 @@ class Settings:
     """What a rate limit does while Redis is away."""
     admin_api_key: str | None = attrs.field(metadata=_variable(rules.header_value, mask=mask_all))
     """Key of the admin surface; ``None``: made at first start."""
-    admin_bind: Address | None = attrs.field(metadata=_variable(rules.bind))
+    admin_bind: Address | None = attrs.field(metadata=_variable(address))
     """A listener of its own for the admin surface; ``None``: the API's."""
     environment: str = attrs.field(
         metadata=_variable(rules.choice("development", "production"), "development")
@@ -168,8 +181,12 @@ class Settings:
     """``console`` or ``json``; ``None``: console on a terminal, otherwise json."""
     http: str = attrs.field(metadata=_variable(rules.choice("engine", "hypercorn"), "engine"))
     """Who speaks HTTP/1.1: our own engine, or Hypercorn's protocol."""
-    workers: int = attrs.field(metadata=_variable(rules.one_worker, 1))
+    workers: int = attrs.field(metadata=_variable(rules.whole(1, MOST_WORKERS), 1))
     """Processes."""
+    refusals_per_second: float = attrs.field(
+        metadata=_variable(rules.seconds(0, 1_000_000, what="a number a second"), 2000.0)
+    )
+    """How fast connections of one tier whose requests were refused are read again; 0: at once."""
     shutdown_grace_seconds: float = attrs.field(metadata=_variable(rules.seconds(0, 3600), 30.0))
     """How long what runs may take to finish after SIGTERM."""
     orders_connections: int = attrs.field(metadata=_variable(rules.whole(1, 10_000), 10))
@@ -209,9 +226,10 @@ class Settings:
 
     @property
     def connections_needed(self) -> int:
-        """What PostgreSQL's ``max_connections`` must allow one process."""
+        """What PostgreSQL's ``max_connections`` must allow this server, all its workers."""
         tiers = sum(tier.connections for tier in self.tiers)
-        return tiers + self.orders_connections + ADMINISTRATION_CONNECTIONS
+        further = FURTHER_WORKER_CONNECTIONS * (self.workers - 1)
+        return tiers + self.orders_connections + ADMINISTRATION_CONNECTIONS + further
 
     @property
     def embedded_connections(self) -> int:

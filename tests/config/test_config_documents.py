@@ -17,6 +17,7 @@ ENV_EXAMPLE = (ROOT / ".env.example").read_text()
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 
 # Secrets and services: a default would be wrong everywhere, so these show an example.
+TLS_FILES = {"TLS_CERTIFICATE", "TLS_KEY"}
 WITHOUT_DEFAULT = {
     "BULKHEAD_CONFIG",
     "DATABASE_URL",
@@ -26,6 +27,7 @@ WITHOUT_DEFAULT = {
     "ADMIN_BIND",
     "SECRET_KEY",
     "LOG_FORMAT",
+    *TLS_FILES,
 }
 
 
@@ -60,12 +62,13 @@ def test_env_example_shows_the_defaults() -> None:
 
 
 def test_env_example_has_right_examples() -> None:
-    """Everything uncommented at once is a configuration that loads."""
+    """Everything uncommented at once loads, but for the files that it names."""
     documented = documented_environment()
-    del documented["BULKHEAD_CONFIG"]
+    for name in {"BULKHEAD_CONFIG", *TLS_FILES}:
+        del documented[name]
     settings = load_settings(environ=documented, overrides={})
     unset = {name for name in VARIABLES if getattr(settings, name) is None}
-    assert unset == {"max_proxy_body_bytes"}
+    assert unset == {"max_proxy_body_bytes", "tls_certificate", "tls_key"}
 
 
 @pytest.mark.parametrize(

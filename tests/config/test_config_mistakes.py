@@ -82,8 +82,20 @@ def toml(directory: Path, text: str) -> Path:
         ("FORCE_ERROR_ENABLED", "t", "must be true or false"),
         ("LOG_LEVEL", "loud", "must be debug, info, warning, error or critical, not 'loud'"),
         ("LOG_FORMAT", "xml", "must be console or json, not 'xml'"),
-        ("WORKERS", "2", "must be 1 in this version, not '2'"),
-        ("WORKERS", "0", "must be a whole number from 1 to 1024"),
+        ("WORKERS", "0", "must be a whole number from 1 to 64"),
+        ("WORKERS", "65", "must be a whole number from 1 to 64"),
+        ("BIND", "8080", "must be host:port, [ipv6]:port, :port, unix:/path or fd://3, not '8080'"),
+        ("BIND", "127.0.0.1:8080,", "must be host:port"),
+        ("BIND", "::8080", "must be host:port"),
+        ("BIND", "[::1]:99999", "must be host:port"),
+        ("BIND", "unix:relative.sock", "must be host:port"),
+        ("BIND", "unix:/run/", "must be host:port"),
+        ("BIND", "unix:/a?mode=999", "must be host:port"),
+        ("BIND", "unix:/a\x07b", "must be host:port"),
+        ("BIND", "fd://2", "must be host:port"),
+        ("BIND", "fd://three", "must be host:port"),
+        ("BIND", ":8080,:8080", "must not name an address twice"),
+        ("BIND", ",".join(f":{port}" for port in range(1, 102)), "must have at most 100 entries"),
         ("SHUTDOWN_GRACE_SECONDS", "nan", "must be a number of seconds from 0 to 3600"),
         ("SHUTDOWN_GRACE_SECONDS", "inf", "must be a number of seconds"),
         ("SHUTDOWN_GRACE_SECONDS", "1e999", "must be a number of seconds"),
@@ -294,3 +306,24 @@ def test_mistake_shows_no_screenful_and_one_line() -> None:
     assert len(str(mistake)) < 300
     (other,) = mistakes(LOG_LEVEL="x\ny\x1b[2J")
     assert str(other).isprintable()
+
+
+def test_limits_that_cannot_be_divided_name_their_tier() -> None:
+    """With more workers than a tier has of something, some would have none of it."""
+    found = mistakes(WORKERS="6", BULKHEAD_TIERS__PRO__RATE_LIMIT="5", ORDERS_BURST="5")
+    assert [mistake.variable for mistake in found] == [
+        "BULKHEAD_TIERS__FREE__CONNECTIONS",
+        "BULKHEAD_TIERS__PRO__RATE_LIMIT",
+        "ORDERS_WORKERS",
+        "ORDERS_BURST",
+    ]
+    assert found[0].reason == (
+        "must be 6 or more with WORKERS=6, not 5: each process gets a part of tier free"
+    )
+
+
+def test_admin_address_differs_from_every_one_of_bind() -> None:
+    """What `BIND` names counts then, and not the address that it replaces."""
+    (mistake,) = mistakes(BIND="127.0.0.1:80,127.0.0.1:81", ADMIN_BIND="127.0.0.1:81")
+    assert mistake.variable == "ADMIN_BIND"
+    load_settings(environ={"BIND": ":81", "ADMIN_BIND": "127.0.0.1:8080"}, overrides={})

@@ -7,7 +7,16 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bulkhead_trio.config import ConfigurationError, Settings, explain_settings, load_settings
+from bulkhead_trio.config import (
+    Address,
+    ConfigurationError,
+    PassedDescriptor,
+    Settings,
+    SocketPath,
+    explain_settings,
+    load_settings,
+)
+from bulkhead_trio.config.display import rows
 
 
 def load(path: Path | None = None, /, **environ: str) -> Settings:
@@ -35,6 +44,9 @@ def test_defaults_are_the_contracts() -> None:
     assert shown == {
         "api_host": "127.0.0.1",
         "api_port": 8080,
+        "bind": (),
+        "tls_certificate": None,
+        "tls_key": None,
         "database_url": None,
         "data_dir": Path(".bulkhead"),
         "redis_url": None,
@@ -55,6 +67,7 @@ def test_defaults_are_the_contracts() -> None:
         "http": "engine",
         "workers": 1,
         "shutdown_grace_seconds": 30.0,
+        "refusals_per_second": 2000.0,
         "orders_connections": 10,
         "orders_workers": 4,
         "orders_queue": 100,
@@ -273,3 +286,19 @@ def test_overrides_with_an_unknown_name_are_a_mistake() -> None:
     """A name that no setting has is refused, wherever it comes from."""
     with pytest.raises(ConfigurationError, match=r"API_PROT: is no setting; did you mean api_port"):
         load_over({"api_prot": 1})
+
+
+def test_bind_has_four_forms_and_is_shown_as_it_was_given() -> None:
+    """TCP of both families, all addresses, Unix sockets with their mode, inherited sockets."""
+    text = "a.example:80,[::1]:81,:82,unix:/run/a.sock,unix:/run/b.sock?mode=0600,fd://3"
+    settings = load(BIND=text)
+    assert settings.bind == (
+        Address("a.example", 80),
+        Address("::1", 81),
+        Address("", 82),
+        SocketPath("/run/a.sock"),
+        SocketPath("/run/b.sock", 0o600),
+        PassedDescriptor(3),
+    )
+    explanation = explain_settings(environ={"BIND": text}, overrides={})
+    assert {row.variable: row.value for row in rows(explanation)}["BIND"] == text
