@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,11 +12,13 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState
-from hypercorn.utils import parse_socket_addr
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
 from bulkhead_trio.http._exchanges import Exchanges
-from bulkhead_trio.http._protocol import REASONS, ErrorRenderer, HTTP11Protocol
+from bulkhead_trio.http._protocol import REASONS, ErrorRenderer
+from bulkhead_trio.http._transport import Address, Transport
+from bulkhead_trio.http._upgrades import UpgradableProtocol
+from bulkhead_trio.http._websocket import WebSocketLimits, WebSocketStream
 from bulkhead_trio.http.limits import ConnectionLimits
 
 RECEIVE_BYTES = 64 * 1024
@@ -30,57 +33,66 @@ class Serving:
     context: WorkerContext
     limits: ConnectionLimits
     render_error: ErrorRenderer
+    web_sockets: WebSocketLimits
+    state: LifespanState = attrs.field(factory=dict)
 
 
 class Connection:
     """One connection: reads with deadlines, writes whole, closes so that the peer can read."""
 
-    def __init__(self, serving: Serving, stream: trio.SocketStream) -> None:
+    def __init__(self, serving: Serving, transport: Transport, *, is_crowded: bool = False) -> None:
+        self._is_crowded = is_crowded
         self._serving = serving
         self._limits = serving.limits
-        self._stream = stream
+        self._transport = transport
         self._send_lock = trio.Lock()
         self._reading = trio.CancelScope()
         self._is_closing = False
+        self._has_ended = False
         self._linger_until = math.inf
         self._is_first = True
         self._may_resume = False
         self._finished = trio.Event()
         self._phase: tuple[Any, bool] = (h11.IDLE, False)
         self._phase_began = trio.current_time()
-        self._protocol: HTTP11Protocol
+        self._tasks = Exchanges()
+        self._protocol = self._new_protocol()
+
+    @property
+    def client(self) -> Address:
+        """The peer's address."""
+        return self._transport.client
 
     async def run(self) -> None:
-        """Serve requests until the connection ends."""
-        try:
-            sock = self._stream.socket
-            client = parse_socket_addr(sock.family, sock.getpeername())
-            server = parse_socket_addr(sock.family, sock.getsockname())
-        except OSError:
-            return  # gone already
-        tasks = Exchanges()
-        async with tasks:
-            self._protocol = self._new_protocol(tasks, client, server)
+        """Serve requests until the connection ends; where there is no room, say so and close."""
+        if self._is_crowded:
+            await self._turn_away()
+            return
+        async with self._tasks:
             await self._read()
+            self._has_ended = True
+            # What still runs has been told that the connection is over. An application that never
+            # listens, and writes on to nobody, would take the loop's time for ever.
+            self._tasks.cancel_after(self._limits.linger)
 
-    def _new_protocol(self, tasks: Exchanges, client: Any, server: Any) -> HTTP11Protocol:
+    def _new_protocol(self) -> UpgradableProtocol:
         serving = self._serving
-        protocol = HTTP11Protocol(
+        protocol = UpgradableProtocol(
             serving.app,
             serving.config,
             serving.context,
-            tasks,
-            ConnectionState({}),
-            False,
-            client,
-            server,
+            self._tasks,
+            ConnectionState(copy.copy(serving.state)),
+            self._transport.is_tls,
+            self._transport.client,
+            self._transport.server,
             self._send,
         )
         protocol.render_error = serving.render_error
+        protocol.web_socket_limits = serving.web_sockets
         return protocol
 
-    async def turn_away(self) -> None:
-        """Say that there is no room, and close."""
+    async def _turn_away(self) -> None:
         headers, body, status = self._serving.render_error(503, ())
         lines = [
             b"HTTP/1.1 %d %b" % (status, REASONS[status]),
@@ -89,8 +101,10 @@ class Connection:
         ]
         lines += [name + b": " + value for name, value in headers]
         with trio.move_on_after(self._limits.linger):
-            await self._stream.send_all(b"\r\n".join([*lines, b"", body]))
-            await self._stream.send_eof()
+            await self._transport.send_all(b"\r\n".join([*lines, b"", body]))
+            await self._transport.send_eof()
+            while await self._transport.receive_some(RECEIVE_BYTES):
+                pass  # closed with something unread, the connection would be reset
 
     def close_if_idle(self) -> None:
         """Close now if no request is under way; otherwise the answer in progress is the last."""
@@ -98,6 +112,12 @@ class Connection:
             self._is_closing = True
             self._linger_until = trio.current_time()
             self._reading.cancel()
+        elif (web_socket := self._protocol.web_socket) is not None and not self._has_ended:
+            self._tasks.spawn(self._leave, web_socket)
+
+    async def _leave(self, web_socket: WebSocketStream) -> None:
+        await web_socket.leave()
+        self._reading.deadline = self._deadline()
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -119,18 +139,13 @@ class Connection:
         if self._protocol.ahead > RECEIVE_BYTES:
             await self._finished.wait()  # sent far ahead: not even read before it is its turn
         with trio.CancelScope(deadline=self._deadline()) as self._reading:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
+            data = await self._transport.receive_some(RECEIVE_BYTES)
         if self._reading.cancelled_caught:
             return await self._overdue()
         if self._is_closing:
             return bool(data)  # lingering: read and forgotten
         if self._phase[0] is h11.MUST_CLOSE and data:
             return True  # sent after what was said to be the last request: nobody will read it
-        if data and self._phase == (h11.IDLE, False):
-            # Line ends before a request, which some clients send, are none (RFC 9112, 2.2).
-            data = data.lstrip(b"\r\n")
-            if not data:
-                return True
         if not data:
             await self._answer_half_closed()
         self._is_first = False
@@ -158,6 +173,8 @@ class Connection:
         now, began, limits = trio.current_time(), self._phase_began, self._limits
         if self._is_closing:
             return self._linger_until
+        if (web_socket := self._protocol.web_socket) is not None:
+            return web_socket.deadline
         match self._phase:
             case (h11.IDLE, False):
                 return began + (limits.head if self._is_first else limits.idle)
@@ -173,6 +190,9 @@ class Connection:
             return True
         if self._is_closing or self._phase == (h11.IDLE, False):
             return False
+        if (web_socket := self._protocol.web_socket) is not None:
+            await web_socket.overdue()
+            return True
         if trio.current_time() >= self._deadline() or self._phase[0] is h11.SEND_BODY:
             await self._protocol.refuse(408)
         return True
@@ -203,14 +223,14 @@ class Connection:
             whole = False
             try:
                 with trio.move_on_after(self._limits.write):
-                    await self._stream.send_all(data)
+                    await self._transport.send_all(data)
                     whole = True
             except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
                 pass
             finally:
                 if not whole:
                     # Half an answer is on the wire: nothing that follows would make sense.
-                    self._stream.socket.close()
+                    self._transport.abort()
 
     async def _finish(self) -> None:
         """Send our end; the reader then waits a moment for the peer's."""
@@ -224,7 +244,12 @@ class Connection:
         # the answer is out. Bounded all the same, since whoever holds the lock is writing.
         with trio.CancelScope(shield=True):
             async with self._send_lock:
-                try:
-                    await self._stream.send_eof()
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    self._stream.socket.close()
+                has_ended = False
+                with trio.move_on_after(self._limits.linger):
+                    try:
+                        await self._transport.send_eof()
+                        has_ended = True
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        pass
+                if not has_ended:
+                    self._transport.abort()

@@ -21,6 +21,16 @@ class Exchanges(TaskGroup):
     which wakes whoever waits; what is in it is still read first.
     """
 
+    @property
+    def is_running(self) -> bool:
+        """Whether tasks can be started."""
+        return self._nursery is not None
+
+    def cancel_after(self, seconds: float) -> None:
+        """Give what still runs ``seconds`` to come to its end."""
+        if self._nursery is not None:
+            self._nursery.cancel_scope.deadline = trio.current_time() + seconds
+
     async def spawn_app(
         self,
         app: AppWrapper,
@@ -31,14 +41,17 @@ class Exchanges(TaskGroup):
         """Run the application on one request; returns what delivers its messages."""
         put, get = trio.open_memory_channel[ASGIReceiveEvent](config.max_app_queue_size)
 
+        last: list[ASGIReceiveEvent] = [{"type": "http.disconnect"}]
+
         async def receive() -> ASGIReceiveEvent:
             try:
                 return await get.receive()
             except trio.EndOfChannel:
-                return {"type": "http.disconnect"}
+                return last[0]
 
         async def deliver(message: ASGIReceiveEvent) -> None:
-            if message["type"] == "http.disconnect":
+            if message["type"] in ("http.disconnect", "websocket.disconnect"):
+                last[0] = message
                 put.close()
                 return
             try:

@@ -7,12 +7,16 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
-from hypercorn.events import Closed, RawData, Updated
-from hypercorn.protocol.events import Body, EndBody, Request
+from h11._state import MIGHT_SWITCH_PROTOCOL
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.events import Body, EndBody, Request, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
-SPOKEN_VERSIONS = (b"1.0", b"1.1")
+from bulkhead_trio.http._guard_rules import Guard
+from bulkhead_trio.http.engine._head_rules import HeadLimits
+
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -24,13 +28,18 @@ Its second argument is the request's headers, as far as they could be read."""
 
 
 class HTTP11Protocol(H11Protocol):
-    """Hypercorn's HTTP/1.1, with our answers to what cannot be read.
+    """Hypercorn's HTTP/1.1, with our answers to what cannot be read, and as strict as our own.
 
     HTTP/2 on a plain connection (h2c) is not offered: it would slip past our deadlines.
     """
 
     render_error: ErrorRenderer
     _head: h11.Response | None = None
+    _is_refused = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._guard = Guard(HeadLimits())
 
     @property
     def their_state(self) -> Any:
@@ -39,12 +48,26 @@ class HTTP11Protocol(H11Protocol):
     @property
     def is_answering(self) -> bool:
         """Whether a whole request is there, and its answer not yet out."""
-        return self.their_state in (h11.DONE, h11.MUST_CLOSE)
+        return self.their_state in (h11.DONE, h11.MUST_CLOSE, MIGHT_SWITCH_PROTOCOL)
 
     @property
     def ahead(self) -> int:
         """How many bytes are read and not understood yet."""
-        return len(self.connection.trailing_data[0])
+        return len(self.connection.trailing_data[0]) + self._guard.held
+
+    async def handle(self, event: Event) -> None:
+        """As Hypercorn's, but h11 gets to see only what is beyond doubt."""
+        if not isinstance(event, RawData):
+            await super().handle(event)
+            return
+        if event.data:
+            if good := self._guard.take(event.data):
+                self.connection.receive_data(good)
+        else:
+            self._guard.end()
+            if self._guard.error is None:
+                self.connection.receive_data(b"")
+        await self._handle_events()
 
     async def resume(self) -> None:
         """Go on with what was sent ahead, now that the answer before it is out."""
@@ -61,8 +84,8 @@ class HTTP11Protocol(H11Protocol):
                 await self._send_h11_event(h11.InformationalResponse(status_code=100, headers=[]))
             try:
                 event = self.connection.next_event()
-            except h11.RemoteProtocolError as error:
-                await self.refuse(error.error_status_hint)
+            except h11.RemoteProtocolError as malformed:
+                await self.refuse(malformed.error_status_hint)
                 return
             if isinstance(event, h11.Request):
                 await self.send(Updated(idle=False))
@@ -72,6 +95,8 @@ class HTTP11Protocol(H11Protocol):
                 or event in (h11.NEED_DATA, h11.PAUSED)
                 or isinstance(event, h11.ConnectionClosed)
             ):
+                if (error := self._guard.error) is not None and not self.is_answering:
+                    await self.refuse(error.status)
                 return
             elif isinstance(event, h11.Data):
                 await self.stream.handle(Body(stream_id=STREAM_ID, data=bytes(event.data)))
@@ -79,14 +104,6 @@ class HTTP11Protocol(H11Protocol):
                 await self.stream.handle(EndBody(stream_id=STREAM_ID))
 
     async def _create_stream(self, request: h11.Request) -> None:
-        headers = list(request.headers)
-        names = [name for name, _ in headers]
-        # Two lengths, two readings: the classic request smuggling (RFC 9112, 6.3).
-        is_ambiguous = b"content-length" in names and b"transfer-encoding" in names
-        if is_ambiguous or request.http_version not in SPOKEN_VERSIONS:
-            await self._send_error_response(400, headers)
-            await self.send(Closed())
-            return
         # Always plain HTTP: an upgrade that is asked for is not taken (RFC 9110, 7.8).
         self.stream = HTTPStream(
             self.app,
@@ -102,21 +119,22 @@ class HTTP11Protocol(H11Protocol):
         await self.stream.handle(
             Request(
                 stream_id=STREAM_ID,
-                headers=headers,
+                headers=list(request.headers),
                 http_version=request.http_version.decode(),
-                method=request.method.decode("ascii").upper(),
+                method=request.method.decode("ascii"),  # as it was sent: "get" is not "GET"
                 raw_path=request.target,
                 state=self.connection_state,
             )
         )
         self.keep_alive_requests += 1
 
-    async def _send_error_response(
-        self, status_code: int, request_headers: RawHeaders = ()
-    ) -> None:
-        if status_code == 431:
-            status_code = self._what_is_too_long()
-        headers, body, status_code = self.render_error(status_code, request_headers)
+    async def stream_send(self, event: StreamEvent) -> None:
+        """As Hypercorn's; of an application whose request has been refused, only that it ends."""
+        if not self._is_refused or isinstance(event, StreamClosed):
+            await super().stream_send(event)
+
+    async def _send_error_response(self, status_code: int) -> None:
+        headers, body, status_code = self.render_error(status_code, ())
         common = [(b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         await self._send_h11_event(
             h11.Response(
@@ -127,12 +145,6 @@ class HTTP11Protocol(H11Protocol):
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
-    def _what_is_too_long(self) -> int:
-        if self.stream is not None:
-            return 400  # not the head any more: the line before a chunk
-        is_first_line = b"\n" not in self.connection.trailing_data[0]
-        return 414 if is_first_line else 431
-
     async def _send_h11_event(self, event: Any) -> None:
         """Write a response's head together with what follows it.
 
@@ -141,7 +153,7 @@ class HTTP11Protocol(H11Protocol):
         """
         if isinstance(event, h11.Response):
             headers = list(event.headers)
-            if self.their_state is h11.SEND_BODY:
+            if self.their_state is h11.SEND_BODY and (b"connection", b"close") not in headers:
                 # Answered before all of the request was there: what follows is not told apart.
                 headers.append((b"connection", b"close"))
             self._head = h11.Response(
@@ -163,6 +175,7 @@ class HTTP11Protocol(H11Protocol):
 
     async def refuse(self, status_code: int) -> None:
         """Answer a request that is not complete, if nothing has been answered yet."""
-        if self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+        was_refused, self._is_refused = self._is_refused, True
+        if not was_refused and self.connection.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             await self._send_error_response(status_code)
         await self.send(Closed())

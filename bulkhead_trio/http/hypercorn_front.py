@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 
-import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -19,9 +18,10 @@ from hypercorn.typing import ASGIFramework
 
 from bulkhead_trio.http._connection import Connection, Serving
 from bulkhead_trio.http._protocol import ErrorRenderer
+from bulkhead_trio.http._residents import Residents
+from bulkhead_trio.http._transport import Plain
+from bulkhead_trio.http._websocket import WebSocketLimits
 from bulkhead_trio.http.limits import ConnectionLimits
-
-_log = structlog.get_logger("bulkhead_trio.http")
 
 
 class HypercornFront:
@@ -31,25 +31,25 @@ class HypercornFront:
         app: an ASGI 3 application; `lifespan` is not asked of it.
         limits: on connections.
         render_error: what to say when a request cannot even be read.
+        web_sockets: limits on what becomes a WebSocket.
     """
 
     def __init__(
-        self, app: ASGIFramework, *, limits: ConnectionLimits, render_error: ErrorRenderer
+        self,
+        app: ASGIFramework,
+        *,
+        limits: ConnectionLimits,
+        render_error: ErrorRenderer,
+        web_sockets: WebSocketLimits = WebSocketLimits(),  # noqa: B008  frozen
     ) -> None:
-        self._serving = Serving(
-            app=ASGIWrapper(app),
-            config=_hypercorn_config(limits),
-            context=WorkerContext(None),
-            limits=limits,
-            render_error=render_error,
-        )
-        self._connections: set[Connection] = set()
+        self._serving = make_serving(app, limits, render_error, web_sockets)
+        self._residents = Residents()
         self._accepting = trio.CancelScope()
 
     @property
     def connections(self) -> int:
         """How many are open."""
-        return len(self._connections)
+        return len(self._residents)
 
     async def serve(
         self,
@@ -69,32 +69,38 @@ class HypercornFront:
         """Accept no more, close what is idle, and let the rest end with its answer."""
         self._accepting.cancel()
         await self._serving.context.terminated.set()
-        for connection in list(self._connections):
-            connection.close_if_idle()
+        self._residents.close()
 
     async def _handle(self, stream: trio.SocketStream) -> None:
-        connection = Connection(self._serving, stream)
-        is_crowded = len(self._connections) >= self._serving.limits.connections
-        self._connections.add(connection)
         try:
-            if is_crowded:
-                await connection.turn_away()
-            else:
-                await connection.run()
-        except* Exception:  # noqa: BLE001
-            # One connection's trouble must never be another's: without this net it would end
-            # the nursery that all of them live in.
-            _log.exception("connection_failed")
+            transport = Plain(stream)
+            has_room = self._residents.has_room(self._serving.limits, transport.client)
+            connection = Connection(self._serving, transport, is_crowded=not has_room)
+            await self._residents.run(connection)
+        except OSError:
+            pass  # gone already
         finally:
-            self._connections.discard(connection)
             await trio.aclose_forcefully(stream)
 
 
-def _hypercorn_config(limits: ConnectionLimits) -> Config:
+def make_serving(
+    app: ASGIFramework,
+    limits: ConnectionLimits,
+    render_error: ErrorRenderer,
+    web_sockets: WebSocketLimits,
+) -> Serving:
+    """What the connections of one front share."""
     config = Config()
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     config.include_server_header = False
     config.h11_max_incomplete_size = limits.head_bytes
     config.keep_alive_max_requests = 100_000
-    return config
+    return Serving(
+        app=ASGIWrapper(app),
+        config=config,
+        context=WorkerContext(None),
+        limits=limits,
+        render_error=render_error,
+        web_sockets=web_sockets,
+    )

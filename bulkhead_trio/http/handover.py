@@ -1,0 +1,154 @@
+"""Connections that somebody else has accepted: those of TLS listeners, and those that are to become
+something else than the engine speaks.
+
+Hypercorn's protocol classes do the talking, as in `hypercorn_front`: HTTP/2, WebSocket, and
+HTTP/1.1 under TLS.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import trio
+from hypercorn.typing import ASGIFramework
+
+from bulkhead_trio.http._connection import Connection
+from bulkhead_trio.http._h2_connection import H2Connection
+from bulkhead_trio.http._h2_rules import H2Limits
+from bulkhead_trio.http._protocol import ErrorRenderer
+from bulkhead_trio.http._residents import Resident, Residents
+from bulkhead_trio.http._transport import Plain, Secured
+from bulkhead_trio.http._websocket import WebSocketLimits
+from bulkhead_trio.http.hypercorn_front import make_serving
+from bulkhead_trio.http.limits import ConnectionLimits
+from bulkhead_trio.http.tls import HandshakeLimits, Handshakes
+
+TURNED_AWAY_AT_ONCE = 32
+"""Connections beyond the limit that are told so; the rest are closed unheard. Under TLS telling
+costs a handshake, which is what a flood is after."""
+
+
+class Handover:
+    """Serves plain connections that ask for a WebSocket: what `HTTPServer` hands over.
+
+    Args:
+        app: an ASGI 3 application; `lifespan` is not asked of it.
+        limits: on connections; how many there are is for whoever accepts them.
+        render_error: what to say when a request cannot even be read.
+        web_sockets: limits on them.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        *,
+        limits: ConnectionLimits,
+        render_error: ErrorRenderer,
+        web_sockets: WebSocketLimits = WebSocketLimits(),  # noqa: B008  frozen
+    ) -> None:
+        self._serving = make_serving(app, limits, render_error, web_sockets)
+        self._residents = Residents()
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._residents)
+
+    async def __call__(self, stream: trio.SocketStream, ahead: bytes, client: Any) -> None:
+        """Serve one connection to its end; it is closed on the way out.
+
+        Args:
+            stream: connected; nobody else touches it any more.
+            ahead: all that has been read from it, from the request's first byte on.
+            client: the peer's address, as ASGI wants it; ``None``: the socket's.
+        """
+        try:
+            await self._residents.run(Connection(self._serving, Plain(stream, ahead, client)))
+        except OSError:
+            pass  # gone already
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    async def close(self) -> None:
+        """Close what is idle, say goodbye on WebSockets, and let the rest end."""
+        await self._serving.context.terminated.set()
+        self._residents.close()
+
+
+class TLSFront:
+    """Accepts TLS connections for one application and owns them until they end.
+
+    Args:
+        app: an ASGI 3 application; `lifespan` is not asked of it.
+        context: what is offered, from `bulkhead_trio.http.tls.server_context`.
+        limits: on connections.
+        render_error: what to say when a request cannot even be read.
+        handshakes: limits on them.
+        http2: limits on a connection that speaks HTTP/2.
+        web_sockets: limits on what becomes a WebSocket.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        context: ssl.SSLContext,
+        *,
+        limits: ConnectionLimits,
+        render_error: ErrorRenderer,
+        handshakes: HandshakeLimits = HandshakeLimits(),  # noqa: B008  frozen
+        http2: H2Limits = H2Limits(),  # noqa: B008  frozen
+        web_sockets: WebSocketLimits = WebSocketLimits(),  # noqa: B008  frozen
+    ) -> None:
+        self._serving = make_serving(app, limits, render_error, web_sockets)
+        self._http2 = http2
+        self._handshakes = Handshakes(context, handshakes)
+        self._residents = Residents()
+        self._crowd = Residents()
+        self._accepting = trio.CancelScope()
+
+    @property
+    def connections(self) -> int:
+        """How many are open, those in the middle of a handshake included."""
+        return len(self._residents) + len(self._crowd) + len(self._handshakes)
+
+    async def serve(
+        self,
+        listeners: list[trio.SocketListener],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until `close` has been called and the last connection has ended."""
+        async with trio.open_nursery() as nursery:
+            task_status.started()
+            with self._accepting:
+                await trio.serve_listeners(self.handle, listeners, handler_nursery=nursery)
+            for listener in listeners:
+                await listener.aclose()
+
+    async def close(self) -> None:
+        """Accept no more, close what is idle, and let the rest end with its answer."""
+        self._accepting.cancel()
+        await self._serving.context.terminated.set()
+        self._residents.close()
+        self._crowd.close()
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        """Serve one connection, from its handshake to its end; it is closed on the way out."""
+        try:
+            if len(self._crowd) >= TURNED_AWAY_AT_ONCE:
+                return
+            if (agreed := await self._handshakes.perform(stream)) is not None:
+                secured, protocol = agreed
+                has_room = self._residents.has_room(self._serving.limits, secured.client)
+                connection = self._connection(secured, protocol, is_crowded=not has_room)
+                await (self._residents if has_room else self._crowd).run(connection)
+        except OSError:
+            pass  # gone already
+        finally:
+            await trio.aclose_forcefully(stream)
+
+    def _connection(self, secured: Secured, protocol: str | None, *, is_crowded: bool) -> Resident:
+        if protocol == "h2":
+            return H2Connection(self._serving, secured, self._http2, is_crowded=is_crowded)
+        return Connection(self._serving, secured, is_crowded=is_crowded)
