@@ -168,6 +168,54 @@ class EngineMissing(Unavailable):
     """No container engine is installed here, or none of them answers."""
 
 
+class UpstreamError(Unavailable):
+    """An upstream broke a request off: it closed the connection, or reset it.
+
+    Attributes:
+        origin: whom it was sent to, as ``https://api.example.com``.
+    """
+
+    code = "upstream_error"
+
+    def __init__(self, message: str, *, origin: str) -> None:
+        super().__init__(message)
+        self.origin = origin
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to an upstream could be made; nothing of the request was sent."""
+
+
+class UpstreamProtocolError(UpstreamError):
+    """What an upstream sent is no answer that can be relied on."""
+
+
+class UpstreamBodyTooLarge(UpstreamError):
+    """An upstream's answer has a larger body than its reader takes.
+
+    Attributes:
+        max_bytes: what it takes.
+    """
+
+    def __init__(self, message: str, *, origin: str, max_bytes: int) -> None:
+        super().__init__(message, origin=origin)
+        self.max_bytes = max_bytes
+
+
+class UpstreamTimeout(UpstreamError):
+    """An upstream was too slow: a limit of the client passed, or the request's own timeout.
+
+    Attributes:
+        phase: what took too long: ``connect``, ``write``, ``head`` or ``body``.
+    """
+
+    code = "upstream_timeout"
+
+    def __init__(self, message: str, *, origin: str, phase: str) -> None:
+        super().__init__(message, origin=origin)
+        self.phase = phase
+
+
 # --- the caller's mistakes -----------------------------------------------------------------------
 
 
@@ -249,3 +297,19 @@ class AdminKeyInvalid(CallerError):
     """The admin key is wrong."""
 
     code = "admin_key_invalid"
+
+
+class InvalidRequest(CallerError):
+    """What a program wants an HTTP client to send is no request; nothing was sent, or not all."""
+
+
+class UnknownEndpoint(CallerError):
+    """No endpoint is configured that a URL belongs to.
+
+    Attributes:
+        patterns: those that are configured.
+    """
+
+    def __init__(self, message: str, *, patterns: Sequence[str]) -> None:
+        super().__init__(message)
+        self.patterns = tuple(patterns)
