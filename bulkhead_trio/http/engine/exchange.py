@@ -58,11 +58,6 @@ class Exchange:
         self.is_over = False
         self.leaves_open = head.keeps_alive
 
-    @property
-    def is_half_way(self) -> bool:
-        """Whether an answer has been begun and not ended: nothing else can be said then."""
-        return self.has_started and not self.is_over
-
     def asgi_scope(self) -> dict[str, Any]:
         """The request for the application."""
         head, connection = self.head, self._connection
@@ -147,8 +142,8 @@ class Exchange:
         Raises:
             LocalProtocolError: it is none, or not one that may come now.
         """
-        self._start(status, headers)
         try:
+            self._start(status, headers)
             await self._send_body(body, more=False)
         except (ProtocolError, OSError) as error:
             await self._connection.fail(error)
