@@ -103,6 +103,8 @@ class Edge:
         """The ASGI entry."""
         if scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await _refuse_web_socket(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -181,6 +183,28 @@ class Edge:
                 instance=_text(raw_path),
             )
         return None
+
+
+async def _refuse_web_socket(scope: Scope, receive: Receive, send: Send) -> None:
+    """Nothing here speaks WebSocket: the handshake is answered as a path that is not there."""
+    if (await receive())["type"] != "websocket.connect":
+        return
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    instance = _text(scope["raw_path"])
+    response = problem("not_found", "There is no WebSocket here.", instance=instance)
+    headers = headers_of(response)
+    headers.append((b"x-request-id", request_id_of(scope["headers"]).encode("ascii")))
+    headers += COMMON_HEADERS
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": response.status,
+            "headers": headers,
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": response.body})
 
 
 class _Facts:

@@ -98,6 +98,5 @@ async def _mistake(error: Exception) -> quart.Response:
 
 def _target() -> str:
     """The path that was asked for, as it was sent."""
-    asked = quart.request if quart.has_request_context() else quart.websocket
-    raw_path: bytes = asked.scope["raw_path"]
+    raw_path: bytes = quart.request.scope["raw_path"]
     return raw_path.decode("ascii", errors="replace")

@@ -118,3 +118,30 @@ async def test_mistake_of_ours_is_answered_without_a_word_of_it() -> None:
     assert (answer.status, answer.json()["code"]) == (500, "internal")
     assert b"secret" not in answer.body
     assert answer.headers["x-request-id"] == "r"
+
+
+@pytest.mark.parametrize("can_answer", [True, False])
+async def test_web_socket_is_refused_as_a_path_that_is_not_there(can_answer: bool) -> None:
+    """With a 404 of the contract where the server can send one, otherwise by closing."""
+    extensions: dict[str, Any] = {"websocket.http.response": {}} if can_answer else {}
+    scope = {
+        "type": "websocket", "raw_path": b"/chat", "path": "/chat", "query_string": b"",
+        "headers": [(b"x-request-id", b"r-1")], "extensions": extensions,
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    edge = Edge(broken, gate=DrainGate(), limits=RequestLimits(), listener="public")
+    await edge(scope, receive, send)
+    if not can_answer:
+        assert sent == [{"type": "websocket.close", "code": 1008}]
+        return
+    head, body = sent
+    assert (head["type"], head["status"]) == ("websocket.http.response.start", 404)
+    assert (b"x-request-id", b"r-1") in head["headers"]
+    assert b'"code":"not_found"' in body["body"]

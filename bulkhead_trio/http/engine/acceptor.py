@@ -12,6 +12,7 @@ import trio
 from bulkhead_trio.http.engine.connection import ARRIVALS, Address
 from bulkhead_trio.http.engine.meter import METERED
 from bulkhead_trio.http.engine.readiness import Readiness
+from bulkhead_trio.http.engine.turn_taker import TurnTaker
 
 _log = structlog.get_logger("bulkhead_trio.http")
 
@@ -23,7 +24,7 @@ RECOVERY_SECONDS = 0.1
 """After the system had no room for one more: it may have some when others have closed theirs."""
 
 
-class Acceptor:
+class Acceptor(TurnTaker):
     """Accepts what comes to one listening socket.
 
     Args:
@@ -33,15 +34,11 @@ class Acceptor:
     """
 
     def __init__(self, listener: int, readiness: Readiness, begin: Begin) -> None:
+        super().__init__(readiness, ARRIVALS)
         # A descriptor of its own, so that closing the listener is its owner's affair alone.
         self._sock = socket.socket(fileno=socket.dup(listener))
         self._sock.setblocking(False)
-        self._readiness = readiness
         self._begin = begin
-        self._account = readiness.turns.account(ARRIVALS)
-        self._task: trio.lowlevel.Task | None = None
-        self._wants_turn = False
-        self._taken_for = 0.0
 
     async def run(self) -> None:
         """Accept until cancelled."""
@@ -51,8 +48,8 @@ class Acceptor:
         try:
             while True:
                 if await self._accept_one(server):
-                    self._ask_for_turn()  # more may have come, of which no news will come
-                await self._park()
+                    self.ask_for_turn()  # more may have come, of which no news will come
+                await self.park()
         finally:
             self._readiness.forget(self._sock)
             self._sock.close()
@@ -71,38 +68,9 @@ class Acceptor:
         self._begin(sock, asgi_address(peer), server)
         return True
 
-    async def _park(self) -> None:
-        self._task = trio.lowlevel.current_task()
-
-        def leave(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(leave)
-
-    def _ask_for_turn(self) -> None:
-        if not self._wants_turn:
-            self._wants_turn = True
-            self._readiness.ask(self._account, self)
-
     def on_ready(self, events: int) -> None:  # noqa: ARG002
         """Somebody has come."""
-        self._ask_for_turn()
-
-    def on_turn(self, taken_for: float) -> None:
-        """Accept one now."""
-        self._wants_turn = False
-        if (task := self._task) is not None:
-            self._task = None
-            self._taken_for = taken_for
-            trio.lowlevel.reschedule(task)
-        else:
-            self._account.give_back(taken_for)
-
-    def on_step(self, seconds: float) -> None:
-        """Accepting has had the loop."""
-        self._account.charge(seconds, self._taken_for)
-        self._taken_for = 0.0
+        self.ask_for_turn()
 
 
 def asgi_address(address: object) -> Address | None:

@@ -25,6 +25,7 @@ from bulkhead_trio.http.engine.errors import ProtocolError
 from bulkhead_trio.http.engine.exchange import Exchange
 from bulkhead_trio.http.engine.meter import METERED
 from bulkhead_trio.http.engine.readiness import FINISHED, GONE, Readiness
+from bulkhead_trio.http.engine.turn_taker import TurnTaker
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.policies.rate import KeyedRateLimiter
 
@@ -96,7 +97,7 @@ class PeerClosed(Exception):
     """The peer has closed its side where a request might have come."""
 
 
-class Connection:
+class Connection(TurnTaker):
     """One client's connection.
 
     Args:
@@ -107,9 +108,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_account", "_body_by", "_failure", "_is_readable", "_reader", "_sent_on", "_taken_for",
-        "_task", "_wants_turn", "client", "deadline", "has_gone", "is_finished", "phase", "scope",
-        "server", "serving", "sock",
+        "_body_by", "_failure", "_is_readable", "_reader", "_sent_on", "client", "deadline",
+        "has_gone", "is_finished", "phase", "scope", "server", "serving", "sock",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +120,7 @@ class Connection:
         client: Address | None,
         server: Address | None,
     ) -> None:
+        super().__init__(serving.readiness, ARRIVALS)
         self.serving = serving
         self.sock = sock
         self.client = client
@@ -132,11 +133,7 @@ class Connection:
         self._body_by = NEVER
         self._failure: ProtocolError | None = None
         self._reader = RequestReader(serving.head_limits)
-        self._task: trio.lowlevel.Task | None = None
         self._is_readable = False
-        self._account = serving.readiness.turns.account(ARRIVALS)
-        self._wants_turn = False
-        self._taken_for = 0.0
         self._sent_on = 0
 
     # --- its life --------------------------------------------------------------------------------
@@ -196,8 +193,7 @@ class Connection:
                 raise PeerClosed from None
             raise ProtocolError("the application failed", status=500) from None
         name: str = scope.get(ACCOUNT, ARRIVALS)
-        if name != self._account.name:
-            self._account = self.serving.readiness.turns.account(name)
+        self.move_to(name)
         return name if REFUSED in scope else None
 
     async def _between_requests(self, refused_by: str | None) -> None:
@@ -208,7 +204,7 @@ class Connection:
         if self._reader.has_begun or self._is_readable:
             # Sent ahead. Whoever does that has no more of the loop than whoever does not.
             self.phase = Phase.TURN
-            await self._next_turn()
+            await self.next_turn()
 
     # --- another protocol ------------------------------------------------------------------------
 
@@ -261,9 +257,9 @@ class Connection:
             with trio.move_on_after(self.serving.limits.linger):
                 while (data := self.sock_recv()) != b"":
                     if data is None:
-                        await self._park()
+                        await self.park()
                     else:
-                        await self._next_turn()  # there may be more, of which no news will come
+                        await self.next_turn()  # there may be more, of which no news will come
         except OSError:
             return
 
@@ -296,7 +292,7 @@ class Connection:
                 if self.phase is Phase.IDLE and reader.has_begun:
                     self.phase = Phase.HEAD
                     self._allow(self.serving.limits.head)
-                await self._park()
+                await self.park()
             elif data:
                 reader.feed(data)
             elif reader.has_begun:
@@ -319,7 +315,7 @@ class Connection:
                 if self._body_by == NEVER:
                     self._body_by = now + self.serving.limits.body
                 self.deadline = min(now + self.serving.limits.body_gap, self._body_by)
-                await self._park()
+                await self.park()
                 self.phase = Phase.APPLICATION
                 self._allow_our_turn()
             elif data:
@@ -349,28 +345,10 @@ class Connection:
         self._is_readable = len(data) == READ_BYTES or self.is_finished
         return data
 
-    async def _next_turn(self) -> None:
-        """Let others have the loop first."""
-        if not self._wants_turn:
-            self._wants_turn = True
-            self.serving.readiness.ask(self._account, self)
-        while self._wants_turn:
-            await self._park()
-
-    async def _park(self) -> None:
-        """Wait until there is something, and it is this connection's turn."""
-        self._task = trio.lowlevel.current_task()
-
-        def leave(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(leave)
-
     async def until_gone(self) -> None:
         """Park until the peer has gone; what it sends meanwhile stays where it is."""
         while not self.is_finished:
-            await self._park()
+            await self.park()
 
     def cut_off(self) -> None:
         """Cancel what is being worked on for it; answered 503, unless an answer has begun."""
@@ -390,24 +368,8 @@ class Connection:
             self.is_finished = True
             if self.phase in (Phase.APPLICATION, Phase.WRITE, Phase.TURN, Phase.REFUSED):
                 self._allow_our_turn()
-        if self._task is not None and not self._wants_turn:
-            self._wants_turn = True
-            self.serving.readiness.turns.ask(self._account, self)
-
-    def on_turn(self, taken_for: float) -> None:
-        """It is this connection's turn on the event loop."""
-        self._wants_turn = False
-        if (task := self._task) is not None:
-            self._task = None
-            self._taken_for = taken_for
-            trio.lowlevel.reschedule(task)
-        else:
-            self._account.give_back(taken_for)  # cancelled meanwhile
-
-    def on_step(self, seconds: float) -> None:
-        """A task of this connection has had the loop."""
-        self._account.charge(seconds, self._taken_for)
-        self._taken_for = 0.0
+        if self._task is not None:
+            self.ask_for_turn()
 
     # --- writing ---------------------------------------------------------------------------------
 
