@@ -180,7 +180,7 @@ class Wire:
         elif self.on_news is not None:
             self.on_news.on_news()
 
-    def on_turn(self, taken_for: float) -> None:
+    def on_turn(self, taken_for: float, *, is_measured: bool) -> None:
         """Never called: an answer is not kept waiting for a turn."""
 
     def check_deadline(self, now: float) -> None:

@@ -84,7 +84,7 @@ def answer_head(
     says_close = False
     is_dated = False
     for name, value in headers:
-        start, special = _field(name)
+        line, special = _line(name, value)
         if special is not None:
             if special == b"content-length":
                 if length is not None or _LENGTH.fullmatch(value) is None:
@@ -97,40 +97,36 @@ def answer_head(
                 continue  # as well
             else:
                 is_dated = True
-        lines.append(start + value)
+        lines.append(line)
     if length is not None and not is_to_head and status not in _BODILESS:
         framing = _BY_LENGTH
     else:
         framing = _framing(status, is_to_head=is_to_head, is_http_11=is_http_11)
         if framing is Framing.CHUNKED:
-            lines.append(b"transfer-encoding: chunked")
-    lines.append(b"")
-    fields = b"\r\n".join(lines)
-    # One look at all values: nothing but the line ends that were just put there is left, or there
-    # is more on a line than may be, such as another line.
-    if fields.translate(None, _IN_LINES) != b"\r\n" * (len(lines) - 1):
-        raise LocalProtocolError("a header's value cannot be sent as it is")
+            lines.append(b"transfer-encoding: chunked\r\n")
+    if not is_dated:
+        lines.append(date_line)
     status_line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    wire = status_line + fields if is_dated else status_line + fields + date_line
+    wire = status_line + b"".join(lines)
     return AnswerHead(wire, framing, length or 0, says_close=says_close)
 
 
 _SPECIAL = frozenset([b"content-length", b"connection", b"transfer-encoding", b"date"])
 
 
-@functools.lru_cache(maxsize=512)
-def _field(name: bytes) -> tuple[bytes, bytes | None]:
-    """How a line begins, and the name in lower case where it means something here.
+@functools.lru_cache(maxsize=1024)
+def _line(name: bytes, value: bytes) -> tuple[bytes, bytes | None]:
+    """A field as a line, and its name in lower case where it means something here.
 
-    Remembered, since an application has few names and sends them again and again.
+    Remembered, since an application sends few different fields, and sends them again and again.
 
     Raises:
-        LocalProtocolError: that is no name.
+        LocalProtocolError: that is no name, or no value.
     """
-    if _NAME.fullmatch(name) is None:
+    if _NAME.fullmatch(name) is None or value.translate(None, _IN_LINES):
         raise LocalProtocolError(f"the header {name!r} cannot be sent as it is")
     lowered = name.lower()
-    return name + b": ", lowered if lowered in _SPECIAL else None
+    return b"%b: %b\r\n" % (name, value), lowered if lowered in _SPECIAL else None
 
 
 def _framing(status: int, *, is_to_head: bool, is_http_11: bool) -> Framing:

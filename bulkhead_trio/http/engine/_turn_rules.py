@@ -43,15 +43,17 @@ class Account(Generic[T]):
         self._deficit = 0.0
         self._estimate = FIRST_ESTIMATE_SECONDS
 
-    def charge(self, seconds: float, taken_for: float = 0.0) -> None:
+    def charge(self, seconds: float, taken_for: float = 0.0, times: int = 1) -> None:
         """Loop time was used.
 
         Args:
             seconds: how much.
             taken_for: what `Turns.take` had taken the turn for, where this is its end; else 0.
+            times: how many alike this stands for, of which only this one was measured.
         """
-        self.spent += seconds
-        deficit = self._deficit + taken_for - seconds
+        spent = seconds * times
+        self.spent += spent
+        deficit = self._deficit + taken_for * times - spent
         self._deficit = deficit if deficit > -MOST_DEBT_SECONDS else -MOST_DEBT_SECONDS
         if taken_for:
             self._estimate += (seconds - self._estimate) * _WEIGHT

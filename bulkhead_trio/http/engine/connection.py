@@ -84,6 +84,7 @@ class Serving(Protocol):
     head_limits: HeadLimits
     is_draining: bool
     date_line: bytes
+    next_look: float
     refusals: KeyedRateLimiter | None
     readiness: Readiness
     state: Mapping[str, Any] | None
@@ -159,7 +160,7 @@ class Connection(TurnTaker):
                     if refused_by is not None or self._reader.has_begun or self._is_readable:
                         await self._between_requests(refused_by)
                     self.phase = Phase.IDLE
-                    self._allow(self.serving.limits.idle)
+                    self.deadline = self.serving.next_look + self.serving.limits.idle
         except (PeerClosed, Rejected):
             pass  # nobody is there any more; or it would have to wait too long to be read again
         except ProtocolError as error:
@@ -292,6 +293,7 @@ class Connection(TurnTaker):
                 if self.phase is Phase.IDLE and reader.has_begun:
                     self.phase = Phase.HEAD
                     self._allow(self.serving.limits.head)
+                self._sent_on = 0
                 await self.park()
             elif data:
                 reader.feed(data)

@@ -18,6 +18,7 @@ from typing import Protocol
 import trio
 
 from bulkhead_trio.http.engine._turn_rules import Account, Turns
+from bulkhead_trio.http.engine.meter import LoopMeter
 
 MOST_EVENTS = 1024
 """Taken from the kernel at once; what is left comes with the next turn."""
@@ -35,7 +36,7 @@ class Watcher(Protocol):
     def on_ready(self, events: int) -> None:
         """Called by the task that asks the kernel, with a mask of epoll's events; never waits."""
 
-    def on_turn(self, taken_for: float) -> None:
+    def on_turn(self, taken_for: float, *, is_measured: bool) -> None:
         """The turn that it asked for has come, and was taken for so many seconds; never waits."""
 
 
@@ -44,6 +45,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self.turns: Turns[Watcher] = Turns()
+        self._meter = LoopMeter()
         self._epoll = select.epoll()
         self._watchers: dict[int, Watcher] = {}
         # Rung when somebody asks for a turn while `run` waits for the kernel's news.
@@ -73,7 +75,7 @@ class Readiness:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ask and tell until cancelled."""
         task_status.started()
-        turns, epoll, watchers = self.turns, self._epoll, self._watchers
+        turns, epoll, watchers, meter = self.turns, self._epoll, self._watchers, self._meter
         while True:
             if turns.are_wanted:
                 await trio.lowlevel.checkpoint()  # those whose turn it is, and all others, go first
@@ -87,10 +89,13 @@ class Readiness:
                     watcher.on_ready(events)
                 elif number == self._bell:
                     os.eventfd_read(self._bell)
-            for watcher, taken_for in turns.take():
-                watcher.on_turn(taken_for)
+            if turns.are_wanted:
+                meter.next_round()
+                for watcher, taken_for in turns.take():
+                    watcher.on_turn(taken_for, is_measured=meter.is_on)
 
     def close(self) -> None:
         """Give the kernel's side back, once nothing is watched any more."""
+        self._meter.turn_off()
         self._epoll.close()
         os.close(self._bell)

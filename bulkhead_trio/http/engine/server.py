@@ -23,7 +23,6 @@ from bulkhead_trio.http.engine.connection import (
     Handover,
     Phase,
 )
-from bulkhead_trio.http.engine.meter import LoopMeter
 from bulkhead_trio.http.engine.readiness import Readiness
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.policies.rate import KeyedRateLimiter, LeakyBucket
@@ -93,6 +92,7 @@ class HTTPServer:
         self.handover = handover
         self.readiness = Readiness()
         self.is_draining = False
+        self.next_look = trio.current_time()
         self._render_error = render_error
         self._connections: set[Connection] = set()
         self._by_address: Counter[str] = Counter()
@@ -148,8 +148,6 @@ class HTTPServer:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until `close` has been called and the last connection has ended."""
-        meter = LoopMeter()
-        trio.lowlevel.add_instrument(meter)
         try:
             async with trio.open_nursery() as own:
                 await own.start(self.readiness.run)
@@ -158,7 +156,6 @@ class HTTPServer:
                     await self._listen(listeners, connections, task_status)
                 own.cancel_scope.cancel()
         finally:
-            trio.lowlevel.remove_instrument(meter)
             self.readiness.close()
 
     async def _listen(
@@ -243,7 +240,7 @@ class HTTPServer:
 
     async def _watch_limits(self) -> None:
         while True:
-            due = trio.current_time() + LOOK_SECONDS
+            self.next_look = due = trio.current_time() + LOOK_SECONDS
             await trio.sleep_until(due)
             now = trio.current_time()
             self._tell_the_date()

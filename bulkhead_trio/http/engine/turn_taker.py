@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from bulkhead_trio.http.engine._turn_rules import Account
+from bulkhead_trio.http.engine.meter import ONE_ROUND_IN
 from bulkhead_trio.http.engine.readiness import Readiness, Watcher
 
 
@@ -56,17 +57,19 @@ class TurnTaker:
         """Called for the kernel's news; never waits."""
         raise NotImplementedError
 
-    def on_turn(self, taken_for: float) -> None:
+    def on_turn(self, taken_for: float, *, is_measured: bool) -> None:
         """Called when the turn has come, which was taken for so many seconds; never waits."""
         self._wants_turn = False
         if (task := self._task) is not None:
             self._task = None
-            self._taken_for = taken_for
+            self._taken_for = taken_for if is_measured else 0.0
             trio.lowlevel.reschedule(task)
         else:
             self._account.give_back(taken_for)  # cancelled meanwhile
 
     def on_step(self, seconds: float) -> None:
         """Called when a task that works for this has had the loop."""
-        self._account.charge(seconds, self._taken_for)
-        self._taken_for = 0.0
+        taken_for = self._taken_for
+        if taken_for:
+            self._taken_for = 0.0
+        self._account.charge(seconds, taken_for, ONE_ROUND_IN)

@@ -43,12 +43,12 @@ async def test_meter_charges_a_task_and_those_it_starts() -> None:
             nursery.start_soon(work, seconds)
 
     meter = LoopMeter(clock)
-    trio.lowlevel.add_instrument(meter)
+    meter.turn_on()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(request, mine, 1.0)
         nursery.start_soon(request, other, 10.0)
         nursery.start_soon(work, 100.0)
-    trio.lowlevel.remove_instrument(meter)
+    meter.turn_off()
     assert (mine.seconds, other.seconds) == (2.0, 20.0)
 
 
@@ -61,7 +61,7 @@ async def test_meter_does_not_charge_for_waiting() -> None:
             clock.now += 1000.0
 
     meter, waiting = LoopMeter(clock), Waiting()
-    trio.lowlevel.add_instrument(meter)
+    meter.turn_on()
     trio.lowlevel.add_instrument(waiting)
     METERED.set(bill)
     for _ in range(3):
@@ -69,6 +69,6 @@ async def test_meter_does_not_charge_for_waiting() -> None:
         clock.now += 1.0
     await trio.lowlevel.checkpoint()
     METERED.set(None)
-    trio.lowlevel.remove_instrument(meter)
+    meter.turn_off()
     trio.lowlevel.remove_instrument(waiting)
     assert 3.0 <= bill.seconds < 1000.0
