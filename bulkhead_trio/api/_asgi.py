@@ -14,8 +14,8 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-RESPOND = "bulkhead_trio.respond"
-"""The extension of a server that takes a whole answer at once."""
+DECLARED_LENGTH = "bulkhead_trio.declared_length"
+"""In a scope: what the request says of its body's length, in bytes; 0 where it says nothing."""
 
 EXCHANGE = "bulkhead_trio.exchange"
 """In a scope: what the outermost layer knows of the request and its answer."""

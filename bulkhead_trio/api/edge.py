@@ -16,8 +16,8 @@ import structlog
 import trio
 
 from bulkhead_trio.api._asgi import (
+    DECLARED_LENGTH,
     EXCHANGE,
-    RESPOND,
     ASGIApp,
     Message,
     Receive,
@@ -26,10 +26,13 @@ from bulkhead_trio.api._asgi import (
     headers_of,
 )
 from bulkhead_trio.api._problem import problem, problem_of, problem_of_status
-from bulkhead_trio.api.data_plane import LISTENER, PROBES, ClientGone
+from bulkhead_trio.api.data_plane import LISTENER, PROBES
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Listener, Response
 from bulkhead_trio.errors import Draining
+from bulkhead_trio.http.engine.errors import AnswerCutOff, ClientGone, LocalProtocolError
+from bulkhead_trio.http.extensions import ACCOUNT, REFUSED, RESPOND, extensions_of
+from bulkhead_trio.http.tunnel import TUNNEL, ByteStream, OpenTunnel
 from bulkhead_trio.observe.access_log import AccessLog, StructuredAccessLog
 from bulkhead_trio.policies.context import CURRENT_REQUEST, RequestContext
 
@@ -48,10 +51,6 @@ COMMON_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"
 """On every answer, unless it says otherwise: what is said to be JSON is never to be taken for
 anything else, and an answer belongs to one tenant; no cache on the way may give it to another."""
 
-ACCOUNT = "bulkhead_trio.account"
-REFUSED = "bulkhead_trio.refused"
-"""What a front may read in a request's scope when it has been answered."""
-
 INSTANCE_BYTES = 256
 """Of a target that is too long, what an answer repeats."""
 
@@ -64,13 +63,11 @@ class RequestLimits:
         max_target_bytes: of path and query together.
         max_header_bytes: of all names and values together.
         max_header_count: fields.
-        max_body_bytes: as declared by ``Content-Length``.
     """
 
     max_target_bytes: int = 8 * 1024
     max_header_bytes: int = 16 * 1024
     max_header_count: int = 100
-    max_body_bytes: int = 1024 * 1024
 
 
 class Edge:
@@ -133,12 +130,15 @@ class Edge:
         scope[LISTENER] = self._listener
         scope["bulkhead_trio.notes"] = exchange.notes
         scope[EXCHANGE] = exchange
+        scope[DECLARED_LENGTH] = facts.declared_length
         try:
             if self._gate.is_draining and scope["path"] not in PROBES:
                 raise Draining("The server is shutting down.", retry_after=1.0)
             await self._app(scope, receive, exchange.send)
         except ClientGone:
             return
+        except AnswerCutOff:
+            raise  # which the front takes as what it is
         except Draining as error:
             if exchange.has_started:
                 return  # cut off in the middle: the front closes the connection
@@ -176,12 +176,6 @@ class Edge:
             # A router that squeezes slashes would take it for a path that a proxy in front of us,
             # which does not, was told to keep away from us.
             return problem("not_found", "There is nothing here.", instance=_text(raw_path))
-        if facts.declared_length > limits.max_body_bytes:
-            return problem(
-                "body_too_large",
-                f"A body has at most {limits.max_body_bytes} bytes.",
-                instance=_text(raw_path),
-            )
         return None
 
 
@@ -189,7 +183,7 @@ async def _refuse_web_socket(scope: Scope, receive: Receive, send: Send) -> None
     """Nothing here speaks WebSocket: the handshake is answered as a path that is not there."""
     if (await receive())["type"] != "websocket.connect":
         return
-    if "websocket.http.response" not in scope.get("extensions", {}):
+    if "websocket.http.response" not in extensions_of(scope):
         await send({"type": "websocket.close", "code": 1008})
         return
     instance = _text(scope["raw_path"])
@@ -244,8 +238,8 @@ class _Exchange:
     """One request and its answer: adds what every answer has, and remembers what to log."""
 
     __slots__ = (
-        "_began", "_context", "_gate", "_request_id", "_scope", "_send", "_status", "has_started",
-        "notes",
+        "_began", "_context", "_gate", "_is_ours", "_request_id", "_scope", "_send", "_status",
+        "has_started", "notes",
     )  # fmt: skip
 
     def __init__(
@@ -259,6 +253,7 @@ class _Exchange:
     ) -> None:
         self.has_started = False
         self.notes: dict[str, str] = {}
+        self._is_ours = True
         self._context = context
         self._request_id = request_id.encode("ascii")
         self._scope = scope
@@ -288,7 +283,7 @@ class _Exchange:
         headers += COMMON_HEADERS
         self.has_started = True
         self._status = response.status
-        at_once = self._scope.get("extensions", {}).get(RESPOND)
+        at_once = extensions_of(self._scope).get(RESPOND)
         if at_once is not None:
             await at_once(response.status, headers, response.body)
             return
@@ -296,7 +291,58 @@ class _Exchange:
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
 
+    @property
+    def request_id(self) -> str:
+        """The request's."""
+        return self._context.request_id or ""
+
+    async def pass_on(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes | None
+    ) -> None:
+        """Answer with what somebody else has said: nothing of ours is added but the request id.
+
+        Args:
+            status: of the answer.
+            headers: its header, in lower case.
+            body: all of it; ``None`` where it follows in pieces, by `send`.
+        """
+        self._is_ours = False
+        at_once = extensions_of(self._scope).get(RESPOND)
+        if at_once is None or body is None:
+            start = {"type": "http.response.start", "status": status, "headers": headers}
+            await self.send(start)
+            if body is not None:
+                await self._send({"type": "http.response.body", "body": body})
+            return
+        self.has_started = True
+        self._status = status
+        await at_once(status, self._completed(headers), body)
+
+    async def open_tunnel(self, headers: Iterable[tuple[bytes, bytes]]) -> ByteStream:
+        """Answer 101 with these headers, and have the connection for what follows.
+
+        Raises:
+            LocalProtocolError: the answer has begun, or a header cannot be sent.
+            KeyError: the front has no tunnel for this request (`TUNNEL`).
+        """
+        opening: OpenTunnel = extensions_of(self._scope)[TUNNEL]
+        self.tell_the_front()
+        had_started, self.has_started = self.has_started, True
+        try:
+            stream = await opening(101, [*headers, (b"x-request-id", self._request_id)])
+        except LocalProtocolError:
+            self.has_started = had_started
+            raise
+        self._status = 101
+        return stream
+
     def _completed(self, present: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        if not self._is_ours:
+            headers = [field for field in present if field[0] != b"x-request-id"]
+            headers.append((b"x-request-id", self._request_id))
+            if self._gate.is_draining:
+                headers.append((b"connection", b"close"))
+            return headers
         headers = [*present, (b"x-request-id", self._request_id)]
         named = [name for name, _ in headers]
         headers += [(name, value) for name, value in COMMON_HEADERS if name not in named]

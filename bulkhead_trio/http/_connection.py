@@ -14,10 +14,10 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
-from bulkhead_trio.http._exchanges import Exchanges
+from bulkhead_trio.http._exchanges import LOOK_SECONDS, Exchanges
 from bulkhead_trio.http._protocol import REASONS, ErrorRenderer
 from bulkhead_trio.http._transport import Address, Transport
-from bulkhead_trio.http._upgrades import UpgradableProtocol
+from bulkhead_trio.http._upgrades import TunnelEnds, UpgradableProtocol
 from bulkhead_trio.http._websocket import WebSocketLimits, WebSocketStream
 from bulkhead_trio.http.limits import ConnectionLimits
 
@@ -34,6 +34,7 @@ class Serving:
     limits: ConnectionLimits
     render_error: ErrorRenderer
     web_sockets: WebSocketLimits
+    tunnels: bool = False
     state: LifespanState = attrs.field(factory=dict)
 
 
@@ -55,7 +56,7 @@ class Connection:
         self._finished = trio.Event()
         self._phase: tuple[Any, bool] = (h11.IDLE, False)
         self._phase_began = trio.current_time()
-        self._tasks = Exchanges()
+        self._tasks = Exchanges(transport.has_gone)
         self._protocol = self._new_protocol()
 
     @property
@@ -90,6 +91,8 @@ class Connection:
         )
         protocol.render_error = serving.render_error
         protocol.web_socket_limits = serving.web_sockets
+        if serving.tunnels:
+            protocol.offer_tunnels(TunnelEnds(self._write, self._send_eof))
         return protocol
 
     async def _turn_away(self) -> None:
@@ -112,12 +115,22 @@ class Connection:
             self._is_closing = True
             self._linger_until = trio.current_time()
             self._reading.cancel()
-        elif (web_socket := self._protocol.web_socket) is not None and not self._has_ended:
+        elif self._has_ended:
+            return
+        elif (web_socket := self._protocol.web_socket) is not None:
             self._tasks.spawn(self._leave, web_socket)
+        elif self._protocol.tunnel is not None:
+            self._tasks.spawn(self._cut_off)
 
     async def _leave(self, web_socket: WebSocketStream) -> None:
         await web_socket.leave()
         self._reading.deadline = self._deadline()
+
+    async def _cut_off(self) -> None:
+        """End a tunnel, which has no end of its own in sight."""
+        await self._finish()
+        await self._protocol.handle(Closed())
+        self._tasks.cancel_after(self._limits.linger)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -137,7 +150,7 @@ class Connection:
             self._note_phase()
             return True
         if self._protocol.ahead > RECEIVE_BYTES:
-            await self._finished.wait()  # sent far ahead: not even read before it is its turn
+            await self._until_finished()  # sent far ahead: not even read before it is its turn
         with trio.CancelScope(deadline=self._deadline()) as self._reading:
             data = await self._transport.receive_some(RECEIVE_BYTES)
         if self._reading.cancelled_caught:
@@ -146,12 +159,23 @@ class Connection:
             return bool(data)  # lingering: read and forgotten
         if self._phase[0] is h11.MUST_CLOSE and data:
             return True  # sent after what was said to be the last request: nobody will read it
-        if not data:
+        if not data and self._protocol.tunnel is None:
             await self._answer_half_closed()
         self._is_first = False
         await self._protocol.handle(RawData(bytes(data)))
         self._note_phase()
+        if not data and (tunnel := self._protocol.tunnel) is not None:
+            await tunnel.has_ended.wait()  # our half of it may go on
         return bool(data)
+
+    async def _until_finished(self) -> None:
+        """Wait for the end of what is being answered, or for the peer's, which nobody reads of."""
+        finished = self._finished
+        while not finished.is_set():
+            with trio.move_on_after(LOOK_SECONDS):
+                await finished.wait()
+            if self._transport.has_gone():
+                raise trio.BrokenResourceError
 
     async def _answer_half_closed(self) -> None:
         """Give what is under way, and what was sent ahead, a moment to be answered."""
@@ -218,7 +242,8 @@ class Connection:
                     self._may_resume = True
                     self._reading.cancel()
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes) -> bool:
+        """Whether the kernel has taken all of it; otherwise the connection is closed."""
         async with self._send_lock:
             whole = False
             try:
@@ -231,6 +256,7 @@ class Connection:
                 if not whole:
                     # Half an answer is on the wire: nothing that follows would make sense.
                     self._transport.abort()
+        return whole
 
     async def _finish(self) -> None:
         """Send our end; the reader then waits a moment for the peer's."""
@@ -243,13 +269,16 @@ class Connection:
         # Shielded: the application's task may call this, and its framework cancels it as soon as
         # the answer is out. Bounded all the same, since whoever holds the lock is writing.
         with trio.CancelScope(shield=True):
-            async with self._send_lock:
-                has_ended = False
-                with trio.move_on_after(self._limits.linger):
-                    try:
-                        await self._transport.send_eof()
-                        has_ended = True
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        pass
-                if not has_ended:
-                    self._transport.abort()
+            await self._send_eof()
+
+    async def _send_eof(self) -> None:
+        async with self._send_lock:
+            has_ended = False
+            with trio.move_on_after(self._limits.linger):
+                try:
+                    await self._transport.send_eof()
+                    has_ended = True
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    pass
+            if not has_ended:
+                self._transport.abort()

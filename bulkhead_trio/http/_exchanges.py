@@ -9,6 +9,9 @@ from hypercorn.config import Config
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+LOOK_SECONDS = 0.25
+"""How soon it is noticed that the peer has gone, when the application leaves its body unread."""
+
 Deliver = Callable[[ASGIReceiveEvent], Awaitable[None]]
 
 
@@ -19,7 +22,17 @@ class Exchanges(TaskGroup):
     full; the reader then waits to put the next piece of the body, the application's task to put the
     news that the peer has gone, and both wait for each other. Here the news closes the channel,
     which wakes whoever waits; what is in it is still read first.
+
+    Whoever waits for an application to take a body does not read, and so would not notice either
+    that the peer has gone. It looks now and then.
+
+    Args:
+        has_gone: whether it has.
     """
+
+    def __init__(self, has_gone: Callable[[], bool]) -> None:
+        super().__init__()
+        self._has_gone = has_gone
 
     @property
     def is_running(self) -> bool:
@@ -55,8 +68,14 @@ class Exchanges(TaskGroup):
                 put.close()
                 return
             try:
-                await put.send(message)
-            except trio.ClosedResourceError:
+                while True:
+                    with trio.move_on_after(LOOK_SECONDS):
+                        await put.send(message)
+                        return
+                    if self._has_gone():
+                        put.close()  # the reader finds it out itself as soon as it reads
+                        return
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
                 return  # the peer has gone, or the exchange is over: nobody wants it any more
 
         if self._nursery is None:

@@ -6,6 +6,7 @@ be there twice. Behind this, both fronts take the same requests, and refuse the 
 
 from __future__ import annotations
 
+from bulkhead_trio.http._upgrade_rules import is_web_socket
 from bulkhead_trio.http.engine._body_rules import BodyDecoder, decoder_for
 from bulkhead_trio.http.engine._head_rules import NO_BODY, HeadLimits
 from bulkhead_trio.http.engine._reader_rules import RequestReader
@@ -20,13 +21,18 @@ class Guard:
 
     Args:
         limits: on heads.
+        pauses: whether nothing is looked at behind a request for a WebSocket until it is known
+            whether that is HTTP at all.
 
     Attributes:
         error: why nothing is let through any more.
+        is_paused: whether it is so now; whoever knows says that it is not.
     """
 
-    def __init__(self, limits: HeadLimits) -> None:
+    def __init__(self, limits: HeadLimits, *, pauses: bool = False) -> None:
         self.error: ProtocolError | None = None
+        self.is_paused = False
+        self._pauses = pauses
         self._reader = RequestReader(limits)
         self._held = b""
         self._decoder: BodyDecoder | None = None
@@ -54,8 +60,15 @@ class Guard:
                 self._held = self._held[len(self._held) - self._reader.held :]
         return b"".join(good)
 
+    def take_rest(self) -> bytes:
+        """What has come and was not looked at; it is no HTTP."""
+        self._held = b""
+        return self._reader.take_rest()
+
     def end(self) -> None:
         """Nothing more comes; inside a head that is an error."""
+        if self.is_paused:
+            return
         if self.error is None and self._decoder is None and self._reader.has_begun:
             self.error = ProtocolError("the connection ended inside a head")
 
@@ -67,8 +80,12 @@ class Guard:
             if decoder.is_complete:
                 self._decoder = None
             return self._understood()
-        if self._is_last or (head := self._reader.next_head()) is None:
+        if self._is_last or self.is_paused or (head := self._reader.next_head()) is None:
             return None
+        if self._pauses and head.upgrade is not None:
+            self.is_paused = head.is_http_11 and is_web_socket(
+                head.method.encode("ascii"), b"1.1", head.headers
+            )
         self._is_last = not head.keeps_alive or not head.is_http_11  # h11 keeps none of HTTP/1.0
         if head.body != NO_BODY:
             self._decoder = decoder_for(head.body)

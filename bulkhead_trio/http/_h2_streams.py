@@ -125,7 +125,7 @@ class H2Exchanges(Exchanges):
     """The applications' tasks of one connection; each can be cancelled alone."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(has_gone=lambda: False)  # the reader never waits for an application
         self.running = 0
 
     async def spawn_app(

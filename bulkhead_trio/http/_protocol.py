@@ -105,7 +105,12 @@ class HTTP11Protocol(H11Protocol):
 
     async def _create_stream(self, request: h11.Request) -> None:
         # Always plain HTTP: an upgrade that is asked for is not taken (RFC 9110, 7.8).
-        self.stream = HTTPStream(
+        await self._create_http_stream(request, HTTPStream)
+
+    async def _create_http_stream(
+        self, request: h11.Request, make: Callable[..., HTTPStream]
+    ) -> None:
+        self.stream = make(
             self.app,
             self.config,
             self.context,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import ssl
 from typing import TypeAlias
 
@@ -52,6 +53,10 @@ class Plain:
     async def send_eof(self) -> None:
         """Say that nothing follows; the peer can still be read."""
         await self._stream.send_eof()
+
+    def has_gone(self) -> bool:
+        """Whether the peer has reset the connection."""
+        return _is_reset(self._stream)
 
     def abort(self) -> None:
         """Close the socket at once."""
@@ -125,6 +130,10 @@ class Secured:
         self._has_ended = True
         await self._stream.aclose()
 
+    def has_gone(self) -> bool:
+        """Whether the peer has reset the connection."""
+        return _is_reset(self._socket_stream)
+
     def abort(self) -> None:
         """Close the socket at once."""
         self._socket_stream.socket.close()
@@ -133,7 +142,26 @@ class Secured:
 Transport: TypeAlias = Plain | Secured
 
 
+def _is_reset(stream: trio.SocketStream) -> bool:
+    """The kernel knows before anybody reads; what was sent and is not read yet does not matter."""
+    number = stream.socket.fileno()
+    if number < 0:
+        return True
+    poll = select.poll()
+    poll.register(number, 0)
+    return bool(poll.poll(0))
+
+
+def address_of(stream: trio.SocketStream) -> Address:
+    """The peer's address, if it has one.
+
+    Raises:
+        OSError: the peer has gone already.
+    """
+    sock = stream.socket
+    return parse_socket_addr(sock.family, sock.getpeername())
+
+
 def _addresses(stream: trio.SocketStream) -> tuple[Address, Address]:
     sock = stream.socket
-    client = parse_socket_addr(sock.family, sock.getpeername())
-    return client, parse_socket_addr(sock.family, sock.getsockname())
+    return address_of(stream), parse_socket_addr(sock.family, sock.getsockname())

@@ -18,15 +18,15 @@ from bulkhead_trio.http._h2_connection import H2Connection
 from bulkhead_trio.http._h2_rules import H2Limits
 from bulkhead_trio.http._protocol import ErrorRenderer
 from bulkhead_trio.http._residents import Resident, Residents
-from bulkhead_trio.http._transport import Plain, Secured
+from bulkhead_trio.http._transport import Address, Plain, Secured, address_of
 from bulkhead_trio.http._websocket import WebSocketLimits
 from bulkhead_trio.http.hypercorn_front import make_serving
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.http.tls import HandshakeLimits, Handshakes
 
-TURNED_AWAY_AT_ONCE = 32
-"""Connections beyond the limit that are told so; the rest are closed unheard. Under TLS telling
-costs a handshake, which is what a flood is after."""
+TOLD = ConnectionLimits(connections=32, connections_per_address=8)
+"""How many connections beyond the limits are told so at a time; the rest are closed unheard. Under
+TLS telling costs a handshake, which is what a flood is after. One address has its part of that."""
 
 
 class Handover:
@@ -87,6 +87,8 @@ class TLSFront:
         handshakes: limits on them.
         http2: limits on a connection that speaks HTTP/2.
         web_sockets: limits on what becomes a WebSocket.
+        tunnels: whether the application is given a tunnel instead, over HTTP/1.1
+            (`bulkhead_trio.http.tunnel`).
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class TLSFront:
         handshakes: HandshakeLimits = HandshakeLimits(),  # noqa: B008  frozen
         http2: H2Limits = H2Limits(),  # noqa: B008  frozen
         web_sockets: WebSocketLimits = WebSocketLimits(),  # noqa: B008  frozen
+        tunnels: bool = False,
     ) -> None:
-        self._serving = make_serving(app, limits, render_error, web_sockets)
+        self._serving = make_serving(app, limits, render_error, web_sockets, tunnels=tunnels)
         self._http2 = http2
         self._handshakes = Handshakes(context, handshakes)
         self._residents = Residents()
@@ -136,17 +139,27 @@ class TLSFront:
     async def handle(self, stream: trio.SocketStream) -> None:
         """Serve one connection, from its handshake to its end; it is closed on the way out."""
         try:
-            if len(self._crowd) >= TURNED_AWAY_AT_ONCE:
+            if self._place(address_of(stream)) is None:
                 return
             if (agreed := await self._handshakes.perform(stream)) is not None:
                 secured, protocol = agreed
-                has_room = self._residents.has_room(self._serving.limits, secured.client)
-                connection = self._connection(secured, protocol, is_crowded=not has_room)
-                await (self._residents if has_room else self._crowd).run(connection)
+                place = self._place(secured.client)  # others have come meanwhile
+                if place is not None:
+                    is_crowded = place is self._crowd
+                    await place.run(self._connection(secured, protocol, is_crowded=is_crowded))
         except OSError:
             pass  # gone already
         finally:
             await trio.aclose_forcefully(stream)
+
+    def _place(self, client: Address) -> Residents | None:
+        """Where a connection from there belongs; ``None``: it is not even told that it cannot stay.
+
+        Whoever has room is looked at first, so that those who have none cannot be in the way.
+        """
+        if self._residents.has_room(self._serving.limits, client):
+            return self._residents
+        return self._crowd if self._crowd.has_room(TOLD, client) else None
 
     def _connection(self, secured: Secured, protocol: str | None, *, is_crowded: bool) -> Resident:
         if protocol == "h2":

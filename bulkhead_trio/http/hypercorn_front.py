@@ -32,6 +32,7 @@ class HypercornFront:
         limits: on connections.
         render_error: what to say when a request cannot even be read.
         web_sockets: limits on what becomes a WebSocket.
+        tunnels: whether the application is given a tunnel instead (`bulkhead_trio.http.tunnel`).
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class HypercornFront:
         limits: ConnectionLimits,
         render_error: ErrorRenderer,
         web_sockets: WebSocketLimits = WebSocketLimits(),  # noqa: B008  frozen
+        tunnels: bool = False,
     ) -> None:
-        self._serving = make_serving(app, limits, render_error, web_sockets)
+        self._serving = make_serving(app, limits, render_error, web_sockets, tunnels=tunnels)
         self._residents = Residents()
         self._accepting = trio.CancelScope()
 
@@ -88,6 +90,8 @@ def make_serving(
     limits: ConnectionLimits,
     render_error: ErrorRenderer,
     web_sockets: WebSocketLimits,
+    *,
+    tunnels: bool = False,
 ) -> Serving:
     """What the connections of one front share."""
     config = Config()
@@ -103,4 +107,5 @@ def make_serving(
         limits=limits,
         render_error=render_error,
         web_sockets=web_sockets,
+        tunnels=tunnels,
     )

@@ -10,6 +10,7 @@ from bulkhead_trio.http.client.endpoints import (
 )
 from bulkhead_trio.http.client.exchange import Exchange
 from bulkhead_trio.http.client.limits import ClientLimits
+from bulkhead_trio.http.client.network import NetworkPolicy, guarded_resolve
 from bulkhead_trio.http.client.pool import OriginStatistics
 from bulkhead_trio.http.client.response import Response, StreamedResponse
 from bulkhead_trio.http.client.upgraded import UpgradedStream
@@ -23,11 +24,13 @@ __all__ = [
     "Field",
     "HTTPClient",
     "HTTPClientStatistics",
+    "NetworkPolicy",
     "OriginStatistics",
     "Resolve",
     "Response",
     "StreamedResponse",
     "UpgradedStream",
     "client_tls_context",
+    "guarded_resolve",
     "resolve_by_system",
 ]

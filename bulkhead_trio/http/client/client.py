@@ -223,7 +223,9 @@ class HTTPClient:
         )
         if timeout is not None:
             check_duration("timeout", timeout)
-        return Exchange(self._pool(origin), self.limits, method, head, content or None, timeout)
+        if self._readiness is None:
+            raise RuntimeError("this client is not open: use `async with`, or `open`")
+        return Exchange(origin, self._pool, self.limits, method, head, content or None, timeout)
 
     async def fetch(
         self,
@@ -291,7 +293,7 @@ class HTTPClient:
         pool = self._pools.get(origin)
         if pool is None:
             if self._readiness is None:
-                raise RuntimeError("this client is not open: use `async with`, or `open`")
+                raise trio.ClosedResourceError("the client was closed")
             pool = OriginPool(origin, self.limits, self._shelf, self._dial)
             self._pools[origin] = pool
         return pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -88,6 +89,21 @@ class Connection(Watched):
             return
         try:
             await self._tls.send_all(data)
+        except trio.BrokenResourceError as error:
+            raise ConnectionResetError(str(error.__cause__ or error)) from error
+
+    async def send_eof(self) -> None:
+        """Finish on this side; under TLS the connection is closed then, the peer being told.
+
+        Raises:
+            LimitPassed: it takes nothing.
+            OSError: it is gone.
+        """
+        if self._tls is None:
+            self.wire.sock.shutdown(socket.SHUT_WR)
+            return
+        try:
+            await self._tls.aclose()
         except trio.BrokenResourceError as error:
             raise ConnectionResetError(str(error.__cause__ or error)) from error
 

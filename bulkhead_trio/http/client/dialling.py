@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -10,7 +11,7 @@ from typing import TypeAlias
 
 import trio
 
-from bulkhead_trio.errors import UpstreamUnreachable
+from bulkhead_trio.errors import AddressForbidden, UpstreamUnreachable
 from bulkhead_trio.http.client._address_rules import addresses_in_order
 from bulkhead_trio.http.client._url_rules import Origin
 from bulkhead_trio.http.client.wire import LimitPassed, Wire, WireStream
@@ -32,7 +33,10 @@ async def resolve_by_system(host: str, port: int) -> list[str]:
     Raises:
         OSError: it gives none.
     """
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # a part of it is empty, or longer than the DNS allows
+        raise OSError(errno.EADDRNOTAVAIL, "it is no host's name") from error
     return [str(address[0]) for *_, address in found]
 
 
@@ -82,6 +86,9 @@ class Dialler:
     async def _addresses(self, origin: Origin) -> list[str]:
         try:
             addresses = addresses_in_order(await self._resolve(origin.host, origin.port))
+        except AddressForbidden as error:
+            error.origin = str(origin)
+            raise
         except OSError as error:
             raise _unreachable(origin, f"its name leads nowhere: {error}") from error
         if not addresses:

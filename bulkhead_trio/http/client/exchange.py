@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from types import TracebackType
 
 import trio
@@ -46,7 +46,9 @@ class Exchange:
     end of the block; where something of it has not come by then, the connection is closed.
 
     Args:
-        pool: gives the connection.
+        origin: whom it is with.
+        find_pool: the pool that gives the connection, asked for when the block is entered: until
+            then an exchange holds nothing, and the pools of its origin may come and go.
         limits: for waiting.
         method: of the request.
         head: of the request.
@@ -55,20 +57,23 @@ class Exchange:
     """
 
     __slots__ = (
-        "_connection", "_content", "_deadline", "_decoder", "_head", "_is_over", "_kept_for",
-        "_limits", "_may_be_kept", "_method", "_pool", "_sending", "_stream", "_timeout",
+        "_connection", "_content", "_deadline", "_decoder", "_find_pool", "_head", "_is_over",
+        "_kept_for", "_limits", "_may_be_kept", "_method", "_sending", "_stream", "_timeout",
+        "origin",
     )  # fmt: skip
 
     def __init__(
         self,
-        pool: OriginPool,
+        origin: Origin,
+        find_pool: Callable[[Origin], OriginPool],
         limits: ClientLimits,
         method: str,
         head: RequestHead,
         content: Content,
         timeout: float | None,
     ) -> None:
-        self._pool = pool
+        self.origin = origin
+        self._find_pool = find_pool
         self._limits = limits
         self._method = method
         self._head = head
@@ -83,16 +88,12 @@ class Exchange:
         self._is_over = False
         self._may_be_kept = False
 
-    @property
-    def origin(self) -> Origin:
-        """Whom it is with."""
-        return self._pool.origin
-
     async def __aenter__(self) -> StreamedResponse:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._timeout is not None:
             self._deadline = trio.current_time() + self._timeout
-        self._connection = await self._pool.acquire(self._deadline)
+        # Nothing is waited for between finding it and having a place in it.
+        self._connection = await self._find_pool(self.origin).acquire(self._deadline)
         try:
             try:
                 head = await self._ask(self._connection)
@@ -124,7 +125,7 @@ class Exchange:
         """Send the request on a new connection; what fails there is no matter of staleness."""
         stale, self._connection = self._connection, None
         assert stale is not None  # noqa: S101  it was asked on
-        self._connection = await self._pool.replace(stale, self._deadline)
+        self._connection = await stale.pool.replace(stale, self._deadline)
         return await self._ask(self._connection)
 
     async def _ask(self, connection: Connection) -> ResponseHead:
@@ -295,9 +296,9 @@ class Exchange:
             return
         is_sent = self._sending is None or self._sending.is_done
         if self._is_over and is_sent and self._may_be_kept and not connection.reader.has_rest:
-            self._pool.release(connection, self._kept_for)
+            connection.pool.release(connection, self._kept_for)
         else:
-            self._pool.discard(connection)
+            connection.pool.discard(connection)
 
     async def _leave(
         self,

@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import attrs
-import trio
 
 from bulkhead_trio.errors import UpstreamBodyTooLarge
 from bulkhead_trio.http.client._response_rules import ResponseHead
 
 if TYPE_CHECKING:
     from bulkhead_trio.http.client.exchange import Exchange
+    from bulkhead_trio.http.client.upgraded import UpgradedStream
+    from bulkhead_trio.http.tunnel import ByteStream
 
 DEFAULT_MAX_BYTES = 10 * 1024 * 1024
 """Of a body that is read whole, unless its reader says."""
@@ -125,7 +126,12 @@ class StreamedResponse:
         return Response(self.status, tuple(self.headers), body)
 
     @property
-    def stream(self) -> trio.abc.Stream:
+    def tunnel(self) -> ByteStream:
+        """After 101: the same as one end of a tunnel, for `bulkhead_trio.http.tunnel.pump`."""
+        return self.stream
+
+    @property
+    def stream(self) -> UpgradedStream:
         """After 101: the connection, for what was upgraded to; it is closed with the block.
 
         Raises:

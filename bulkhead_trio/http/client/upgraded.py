@@ -11,7 +11,8 @@ from bulkhead_trio.http.client.wire import NEVER, READ_BYTES, LimitPassed
 class UpgradedStream(trio.abc.Stream):
     """The connection, beginning with what came after the answer's head.
 
-    Reading has no limit of its own: in another protocol silence may be usual.
+    Reading has no limit of its own: in another protocol silence may be usual. It is a stream of
+    Trio's, and one end of a tunnel as well (`bulkhead_trio.http.tunnel`).
 
     Args:
         connection: it; its exchange gives it back.
@@ -22,6 +23,8 @@ class UpgradedStream(trio.abc.Stream):
         self._connection = connection
         self._write_seconds = write_seconds
         self._rest = connection.reader.take_rest()
+        self._is_over = False
+        self._has_ended = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it.
@@ -30,6 +33,8 @@ class UpgradedStream(trio.abc.Stream):
             trio.BrokenResourceError: the peer is gone, or takes nothing.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._has_ended:
+            raise trio.ClosedResourceError
         try:
             await self._connection.send_all(bytes(data), self._write_seconds)
         except (OSError, LimitPassed) as error:
@@ -56,15 +61,42 @@ class UpgradedStream(trio.abc.Stream):
             max_bytes = READ_BYTES
         if max_bytes < 1:
             raise ValueError("max_bytes must be 1 or more")
-        if self._rest:
+        if self._rest or self._is_over:
             await trio.lowlevel.checkpoint()
         else:
             try:
                 self._rest = await self._connection.receive(NEVER, trio.current_time())
             except OSError as error:
                 raise trio.BrokenResourceError(str(error)) from error
+            except trio.ClosedResourceError:
+                if not self._is_over:
+                    raise
         data, self._rest = self._rest[:max_bytes], self._rest[max_bytes:]
         return data
+
+    async def read_piece(self) -> bytes:
+        """What comes next, 64 KiB at most; as `receive_some`."""
+        return await self.receive_some()
+
+    async def write(self, data: bytes) -> None:
+        """As `send_all`."""
+        await self.send_all(data)
+
+    async def send_eof(self) -> None:
+        """Finish on this side. Under TLS that is the end of both: it knows no half.
+
+        Raises:
+            trio.BrokenResourceError: the peer is gone, or takes nothing.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._has_ended:
+            return
+        self._has_ended = True
+        self._is_over = self._connection.is_tls
+        try:
+            await self._connection.send_eof()
+        except (OSError, LimitPassed) as error:
+            raise trio.BrokenResourceError(str(error) or "it does not read") from error
 
     async def aclose(self) -> None:
         """Close the connection."""

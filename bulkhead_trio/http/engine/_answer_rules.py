@@ -83,6 +83,8 @@ def answer_head(
     length: int | None = None
     says_close = False
     is_dated = False
+    if status == 204:  # has none, nor a length (RFC 9110, section 8.6)
+        headers = [field for field in headers if field[0].lower() != b"content-length"]
     for name, value in headers:
         line, special = _line(name, value)
         if special is not None:
@@ -109,6 +111,30 @@ def answer_head(
     status_line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
     wire = status_line + b"".join(lines)
     return AnswerHead(wire, framing, length or 0, says_close=says_close)
+
+
+def switching_head(status: int, headers: Iterable[Sequence[bytes]], *, date_line: bytes) -> bytes:
+    """Check and encode the head of an answer after which another protocol is spoken.
+
+    Args:
+        status: 101.
+        headers: names and values; those that concern HTTP's own framing are left out.
+        date_line: the ``Date`` line to add unless there is one.
+
+    Raises:
+        LocalProtocolError: the application tries to send what HTTP does not allow.
+    """
+    if status != 101:
+        raise LocalProtocolError(f"a tunnel begins with status 101, not {status}")
+    lines = [_STATUS_LINES[101], b"connection: upgrade\r\n"]
+    for name, value in headers:
+        line, special = _line(name, value)
+        if special == b"date":
+            date_line = b""
+        elif special is not None:
+            continue  # there is no body; and what the connection does now has been said
+        lines.append(line)
+    return b"".join([*lines, date_line, b"\r\n"])
 
 
 _SPECIAL = frozenset([b"content-length", b"connection", b"transfer-encoding", b"date"])

@@ -107,12 +107,11 @@ class HeadParser:
         limits: on what it may be.
     """
 
-    __slots__ = ("_head", "_limits", "_llhttp")
+    __slots__ = ("_head", "_limits")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._head = Head()
-        self._llhttp: Any = httptools.HttpRequestParser(self)
 
     # Called by llhttp.
 
@@ -136,14 +135,16 @@ class HeadParser:
         method, minor = match.groups()
         self._head = head = Head(data)
         head.method = method.decode("ascii")
+        # A new one each time: what it thinks of a head, and of fields that mean nothing to us such
+        # as Proxy-Connection, would otherwise decide on how it takes the next one.
+        llhttp: Any = httptools.HttpRequestParser(self)
         try:
             # llhttp knows a list of methods; what one means is the application's to say.
             known = method in _KNOWN_TO_LLHTTP
-            self._llhttp.feed_data(data if known else b"POST" + data[len(method) :])
+            llhttp.feed_data(data if known else b"POST" + data[len(method) :])
         except httptools.HttpParserUpgrade:
-            self._llhttp = httptools.HttpRequestParser(self)
+            pass
         except httptools.HttpParserError as error:
-            self._llhttp = httptools.HttpRequestParser(self)
             raise ProtocolError("the head is malformed") from error
         if method == b"CONNECT" or (head.target == b"*" and method != b"OPTIONS"):
             raise ProtocolError("this target is nothing for this method")
@@ -151,9 +152,6 @@ class HeadParser:
         if len(data) > limits.least_bytes or len(head.headers) > limits.header_count:
             _check_size(head, limits)
         _interpret(head, is_http_11=minor == b"1")
-        if head.body != NO_BODY:
-            # llhttp waits for the body now, which it will not see.
-            self._llhttp = httptools.HttpRequestParser(self)
         return head
 
 

@@ -21,7 +21,9 @@ REQUEST_LINE_REST = 64
 """What a request line has beside its target: method, version and blanks."""
 
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
-"""Before a request line they are passed over (RFC 9112, section 2.2)."""
+MOST_EMPTY_BYTES = 64
+"""Empty lines before a request line are passed over (RFC 9112, section 2.2): a few, as some clients
+send after a body; not as many as somebody likes to send, for they would be no request ever."""
 
 
 class RequestReader:
@@ -31,12 +33,13 @@ class RequestReader:
         limits: on heads.
     """
 
-    __slots__ = ("_buffer", "_limits", "_parser")
+    __slots__ = ("_buffer", "_empty_bytes", "_limits", "_parser")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._parser = HeadParser(limits)
         self._buffer = b""
+        self._empty_bytes = 0
 
     @property
     def has_begun(self) -> bool:
@@ -61,17 +64,26 @@ class RequestReader:
         buffer = self._buffer
         end = buffer.find(END)
         if buffer.startswith(b"\r\n"):
-            buffer = self._buffer = _EMPTY_LINES.sub(b"", buffer, count=1)
+            buffer = self._without_empty_lines()
             end = buffer.find(END)
         if end < 0:
             if buffer:
                 self._check_incomplete(buffer)
             return None
+        self._empty_bytes = 0
         if end == len(buffer) - 4:
             self._buffer = b""
             return self._parser.parse(buffer)
         self._buffer = buffer[end + 4 :]
         return self._parser.parse(buffer[: end + 4])
+
+    def _without_empty_lines(self) -> bytes:
+        rest = _EMPTY_LINES.sub(b"", self._buffer, count=1)
+        self._empty_bytes += len(self._buffer) - len(rest)
+        if self._empty_bytes > MOST_EMPTY_BYTES:
+            raise ProtocolError("too many empty lines before a request")
+        self._buffer = rest
+        return rest
 
     def take_rest(self) -> bytes:
         """What has come in and no request has been made of; whoever takes it goes on from there."""

@@ -21,6 +21,9 @@ this much of each other account, and a round's own cost of some 15 us stays a sm
 MOST_DEBT_SECONDS = 0.1
 """One turn that took a second must not keep its account away for a second's worth of rounds."""
 
+MOST_ACCOUNTS = 1000
+OTHERS = "others"
+
 FIRST_ESTIMATE_SECONDS = 0.0001
 _WEIGHT = 0.1
 """Of the newest turn in what turns are taken to cost."""
@@ -81,10 +84,15 @@ class Turns(Generic[T]):
         return bool(self._round)
 
     def account(self, name: str) -> Account[T]:
-        """The account of that name; made when first asked for."""
+        """The account of that name; made when first asked for, as long as there are not too many.
+
+        Those that come then share one: names are an application's to give, and cost memory.
+        """
         account = self._accounts.get(name)
         if account is None:
-            account = self._accounts[name] = Account(name)
+            if len(self._accounts) >= MOST_ACCOUNTS:
+                name = OTHERS
+            account = self._accounts.setdefault(name, Account(name))
         return account
 
     def spent(self) -> dict[str, float]:

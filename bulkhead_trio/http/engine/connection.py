@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 import trio
@@ -21,11 +21,13 @@ from bulkhead_trio.http.engine._answer_rules import CONTINUE
 from bulkhead_trio.http.engine._body_rules import BodyDecoder
 from bulkhead_trio.http.engine._head_rules import Head, HeadLimits
 from bulkhead_trio.http.engine._reader_rules import RequestReader
-from bulkhead_trio.http.engine.errors import ProtocolError
+from bulkhead_trio.http.engine.errors import AnswerCutOff, ClientGone, ProtocolError
 from bulkhead_trio.http.engine.exchange import Exchange
 from bulkhead_trio.http.engine.meter import METERED
-from bulkhead_trio.http.engine.readiness import FINISHED, GONE, Readiness
+from bulkhead_trio.http.engine.readiness import BROKEN, FINISHED, GONE, Readiness
+from bulkhead_trio.http.engine.tunnel import TunnelExchange, asks_for_tunnel
 from bulkhead_trio.http.engine.turn_taker import TurnTaker
+from bulkhead_trio.http.extensions import ACCOUNT, REFUSED
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.policies.rate import KeyedRateLimiter
 
@@ -52,14 +54,12 @@ WRITE_IS_LIKE_BYTES = 4096
 
 NEVER = float("inf")
 
-ACCOUNT = "bulkhead_trio.account"
-"""Whose request it was, as an application says in its scope: loop time is shared out by this."""
-
-REFUSED = "bulkhead_trio.refused"
-"""Set in the scope of a request that took no work, so that its connection may be made to wait."""
-
 ARRIVALS = ""
 """The account of whoever has not had a request answered yet, and of accepting connections."""
+
+NOBODY = "-"
+"""The account of connections whose last request was nobody's: not those that arrive, who would have
+to wait behind all of them."""
 
 
 class Phase(enum.Enum):
@@ -73,6 +73,7 @@ class Phase(enum.Enum):
     TURN = "a turn on the event loop"
     REFUSED = "its turn to be read again"
     HANDED_OVER = "another protocol"
+    TUNNEL = "bytes of another protocol"
     CLOSING = "the peer to close"
 
 
@@ -89,6 +90,7 @@ class Serving(Protocol):
     readiness: Readiness
     state: Mapping[str, Any] | None
     handover: Handover | None
+    tunnels: bool
 
     def refusal(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The whole answer to a request that never reaches the application."""
@@ -109,8 +111,9 @@ class Connection(TurnTaker):
     """
 
     __slots__ = (
-        "_body_by", "_failure", "_is_readable", "_reader", "_sent_on", "client", "deadline",
-        "has_gone", "is_finished", "phase", "scope", "server", "serving", "sock",
+        "_body_by", "_failure", "_is_readable", "_outgoing", "_reader", "_sent_on", "client",
+        "deadline", "has_gone", "is_finished", "is_tunnel", "phase", "scope", "server", "serving",
+        "sock",
     )  # fmt: skip
 
     def __init__(
@@ -130,11 +133,13 @@ class Connection(TurnTaker):
         self.deadline = NEVER
         self.phase = Phase.HEAD
         self.is_finished = False
+        self.is_tunnel = False
         self.has_gone = False
         self._body_by = NEVER
         self._failure: ProtocolError | None = None
         self._reader = RequestReader(serving.head_limits)
         self._is_readable = False
+        self._outgoing = b""
         self._sent_on = 0
 
     # --- its life --------------------------------------------------------------------------------
@@ -149,10 +154,15 @@ class Connection(TurnTaker):
                 while True:
                     exchange = None
                     head = await self._next_head()
-                    if head.upgrade is not None and self._is_to_be_handed_over(head):
+                    if head.upgrade is None:
+                        exchange = Exchange(self, head)
+                    elif self._is_to_be_handed_over(head):
                         await self._hand_over(head)
                         return
-                    exchange = Exchange(self, head)
+                    elif self.serving.tunnels and asks_for_tunnel(head):
+                        exchange = TunnelExchange(self, head)
+                    else:
+                        exchange = Exchange(self, head)
                     refused_by = await self._answer(exchange)
                     if not exchange.leaves_open or self.serving.is_draining:
                         self._failure = None  # it was answered before it could be cut off
@@ -188,12 +198,16 @@ class Connection(TurnTaker):
         try:
             await self.serving.app(scope, exchange.receive, exchange.send)
             exchange.finish()
+        except (AnswerCutOff, ClientGone):
+            raise PeerClosed from None
         except Exception:  # noqa: BLE001  whatever it is, it costs this connection and no other
+            if self.is_finished and not exchange.is_over:
+                raise PeerClosed from None  # it was told so, and gave up
             _log.exception("application_failed")
             if exchange.has_started:
                 raise PeerClosed from None
             raise ProtocolError("the application failed", status=500) from None
-        name: str = scope.get(ACCOUNT, ARRIVALS)
+        name: str = scope.get(ACCOUNT, NOBODY)
         self.move_to(name)
         return name if REFUSED in scope else None
 
@@ -210,23 +224,43 @@ class Connection(TurnTaker):
     # --- another protocol ------------------------------------------------------------------------
 
     def _is_to_be_handed_over(self, head: Head) -> bool:
+        # Without `Connection: upgrade` it is a request like any other, with its turns and limits.
         return (
-            self.serving.handover is not None
-            and head.upgrade is not None
-            and head.upgrade.lower() == b"websocket"
-            and head.method == "GET"
-            and head.is_http_11
+            self.serving.handover is not None and not self.serving.tunnels and asks_for_tunnel(head)
         )
 
     async def _hand_over(self, head: Head) -> None:
         """Let another protocol have the connection, from this request's first byte on."""
         handover = self.serving.handover
         assert handover is not None  # noqa: S101  the only caller has asked
+        await self.write(b"")
         self.phase = Phase.HANDED_OVER
         self.deadline = NEVER
         self.serving.readiness.forget(self.sock)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(self.sock))
         await handover(stream, head.wire + self._reader.take_rest(), self.client)
+
+    async def become_tunnel(self, wire: bytes, scope: Scope) -> None:
+        """Send the head of a 101; from here on, what comes and goes is for the application alone.
+
+        It has no limits but the one for writing, and no end but that of both sides.
+
+        Raises:
+            ClientGone: it has, and whoever calls this is not cancelled with the application.
+        """
+        self.is_tunnel = True
+        try:
+            await self.write(wire)
+        except OSError as error:
+            await self.fail(error)
+            raise ClientGone from error
+        self.phase = Phase.TUNNEL
+        self.deadline = NEVER
+        self.move_to(scope.get(ACCOUNT, NOBODY))
+
+    def take_rest(self) -> bytes:
+        """What has been read and is no part of any request."""
+        return self._reader.take_rest()
 
     def _status_of_limit(self) -> int:
         """What to say to a peer that a limit has cut off; 0 for nothing."""
@@ -254,6 +288,8 @@ class Connection(TurnTaker):
         if self.has_gone:
             return
         try:
+            with trio.move_on_after(self.serving.limits.linger):
+                await self.write(b"")
             self.sock.shutdown(socket.SHUT_WR)
             with trio.move_on_after(self.serving.limits.linger):
                 while (data := self.sock_recv()) != b"":
@@ -272,7 +308,7 @@ class Connection(TurnTaker):
 
         That looks just as if it had gone. An answer that is nearly ready may still get out.
         """
-        if self.is_finished:
+        if self.is_finished and not self.is_tunnel:
             self._allow(self.serving.limits.half_closed)
         else:
             self.deadline = NEVER
@@ -295,8 +331,12 @@ class Connection(TurnTaker):
                     self._allow(self.serving.limits.head)
                 self._sent_on = 0
                 await self.park()
+                if self._outgoing:
+                    await self._send_what_was_left()
             elif data:
                 reader.feed(data)
+                if self._is_readable:  # it comes faster than it is read
+                    await self.next_turn()
             elif reader.has_begun:
                 raise ProtocolError("the connection ended inside a head")
             else:
@@ -309,7 +349,11 @@ class Connection(TurnTaker):
         Raises:
             ProtocolError: what comes is no body, or the rest of it does not come.
         """
+        is_fast = self._is_readable
         while (body := self._reader.next_body(decoder)) is None:
+            if is_fast:  # it comes faster than it is read
+                # Not between feeding and reading: the answer may begin here, and take what is read.
+                await trio.lowlevel.checkpoint()
             data = self.sock_recv()
             if data is None:
                 self.phase = Phase.BODY
@@ -322,16 +366,21 @@ class Connection(TurnTaker):
                 self._allow_our_turn()
             elif data:
                 self._reader.feed(data)
-                if self._is_readable:  # it comes faster than it is read
-                    await trio.lowlevel.checkpoint()
+                is_fast = self._is_readable
             else:
                 raise ProtocolError("the connection ended inside a body")
         return body
 
-    def skip_body(self, decoder: BodyDecoder) -> None:
-        """Pass over what is here already of a body that nobody wants."""
-        while not decoder.is_complete and self._reader.next_body(decoder) is not None:
-            pass
+    def body_so_far(self, decoder: BodyDecoder) -> bytes:
+        """What of a body has been read from the socket already, all of it.
+
+        Raises:
+            ProtocolError: it is none.
+        """
+        pieces: list[bytes] = []
+        while not decoder.is_complete and (piece := self._reader.next_body(decoder)) is not None:
+            pieces.append(piece)
+        return b"".join(pieces)
 
     def sock_recv(self) -> bytes | None:
         """What has come: ``None`` for nothing yet, ``b""`` for the end."""
@@ -347,16 +396,43 @@ class Connection(TurnTaker):
         self._is_readable = len(data) == READ_BYTES or self.is_finished
         return data
 
+    async def receive(self) -> bytes:
+        """What comes next, ``b""`` at the end; who sends without a pause waits for its turns.
+
+        Raises:
+            OSError: the peer has gone.
+        """
+        if self._is_readable:
+            await self.next_turn()
+        while (data := self.sock_recv()) is None:
+            await self.park()
+        return data
+
     async def until_gone(self) -> None:
-        """Park until the peer has gone; what it sends meanwhile stays where it is."""
+        """Park until the peer has gone; what it sends meanwhile stays where it is.
+
+        A peer that has only finished sending has gone when the time is over that an answer has to
+        get out still.
+        """
         while not self.is_finished:
             await self.park()
+        if not self.has_gone:
+            await trio.sleep(self.serving.limits.half_closed)
 
     def cut_off(self) -> None:
         """Cancel what is being worked on for it; answered 503, unless an answer has begun."""
-        if self.phase in (Phase.APPLICATION, Phase.BODY, Phase.WRITE):
+        if self.is_tunnel:
+            self.scope.cancel()  # it has been answered
+        elif self.phase in (Phase.APPLICATION, Phase.BODY, Phase.WRITE):
             self._failure = ProtocolError("the server stops", status=503)
             self.scope.cancel()
+
+    @property
+    def has_nothing_to_do(self) -> bool:
+        """Whether nothing of a request has come, since the last one was answered or at all."""
+        if self.phase is Phase.HEAD:
+            return not (self._reader.has_begun or self._is_readable)
+        return self.phase in (Phase.IDLE, Phase.REFUSED)
 
     # --- what others tell it ---------------------------------------------------------------------
 
@@ -364,16 +440,55 @@ class Connection(TurnTaker):
         """The kernel has news of the socket."""
         self._is_readable = True
         if events & GONE:
-            self.has_gone = self.is_finished = True
-            self.scope.cancel()
+            self.is_finished = True
+            # In a tunnel both may have finished; what came before can still be read.
+            if events & BROKEN or not self.is_tunnel:
+                self.has_gone = True
+                self.scope.cancel()
         elif events & FINISHED and not self.is_finished:
             self.is_finished = True
-            if self.phase in (Phase.APPLICATION, Phase.WRITE, Phase.TURN, Phase.REFUSED):
+            if not self.is_tunnel and self.phase in (
+                Phase.APPLICATION,
+                Phase.WRITE,
+                Phase.TURN,
+                Phase.REFUSED,
+            ):
                 self._allow_our_turn()
-        if self._task is not None:
+        if self.is_parked:
             self.ask_for_turn()
 
     # --- writing ---------------------------------------------------------------------------------
+
+    def write_soon(self, data: bytes) -> bool:
+        """Give the end of an answer to the kernel together with others, in a moment.
+
+        What the kernel does not take then is written before anything else is. Until that is done,
+        no more can wait: then nothing happens, and `write` has to be used.
+        """
+        if self._outgoing:
+            return False
+        self._outgoing = data
+        self.serving.readiness.outbox.put(self)
+        return True
+
+    def send_now(self) -> None:
+        """Called when the moment has come."""
+        if not (data := self._outgoing):
+            return
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            sent = len(data)  # the peer has gone; the kernel tells the task
+        self._outgoing = data[sent:]
+        if self._outgoing and self._task is not None:
+            self.ask_for_turn()
+
+    async def _send_what_was_left(self) -> None:
+        limits = self.serving.limits
+        await self.write(b"")
+        self._allow(limits.idle if self.phase is Phase.IDLE else limits.head)
 
     async def write(self, data: bytes) -> None:
         """Give all of ``data`` to the kernel; waits while the peer does not read.
@@ -381,6 +496,10 @@ class Connection(TurnTaker):
         Raises:
             OSError: the peer has gone.
         """
+        if self._outgoing:
+            data, self._outgoing = self._outgoing + data, b""
+        elif not data:
+            return
         try:
             sent = self.sock.send(data)
         except BlockingIOError:
@@ -403,19 +522,19 @@ class Connection(TurnTaker):
         self.phase = before
         self._allow_our_turn()
 
-    async def fail(self, error: ProtocolError | OSError) -> NoReturn:
+    async def fail(self, error: ProtocolError | OSError) -> None:
         """End the connection from within the application.
 
         The application is cancelled rather than given the error: it could not do anything about it,
-        and its own nurseries would wrap it beyond recognition.
+        and its own nurseries would wrap it beyond recognition. This returns only to what is not
+        cancelled with it: what it shields, or does in tasks that are others' as well.
         """
         if isinstance(error, ProtocolError):
             self._failure = error
         else:
             self.has_gone = True
         self.scope.cancel()
-        await trio.sleep_forever()
-        raise AssertionError("a cancelled task cannot sleep")
+        await trio.lowlevel.checkpoint()
 
     async def tell_to_go_on(self) -> None:
         """``100 Continue``."""

@@ -18,3 +18,17 @@ class ProtocolError(Exception):
 
 class LocalProtocolError(Exception):
     """Our own side tried to send what is no HTTP/1.1: a mistake of the application."""
+
+
+class AnswerCutOff(Exception):
+    """An application raises it to end an answer in the middle: what it was made of has broken off.
+
+    The connection is closed, which tells the client that this is not all; it is no accident.
+    """
+
+
+class ClientGone(ConnectionResetError):
+    """The client has gone; for what of an application is not cancelled when that happens."""
+
+    def __init__(self) -> None:
+        super().__init__("the client has gone")

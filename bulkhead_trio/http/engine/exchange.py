@@ -15,19 +15,14 @@ from bulkhead_trio.http.engine._answer_rules import (
 )
 from bulkhead_trio.http.engine._body_rules import BodyDecoder, decoder_for
 from bulkhead_trio.http.engine._head_rules import NO_BODY, Head
-from bulkhead_trio.http.engine.errors import LocalProtocolError, ProtocolError
+from bulkhead_trio.http.engine.errors import ClientGone, LocalProtocolError, ProtocolError
+from bulkhead_trio.http.extensions import CANCELS, RESPOND
 
 if TYPE_CHECKING:
     from bulkhead_trio.http.engine.connection import Connection
 
-CANCELS = "bulkhead_trio.cancels"
-"""The extension that says: when the client goes, the application is cancelled, and so it is when
-the server is told to cut off what still runs. An application need not listen for
-``http.disconnect`` while it works."""
-
-RESPOND = "bulkhead_trio.respond"
-"""The extension with a coroutine function of status, headers and body: a whole answer in one call,
-for an application that has all of it. The same as the two messages, at half the cost."""
+SMALL_BYTES = 4096
+"""An answer, or the end of one, that may wait until the others of its round are ready as well."""
 
 _ASGI = {"version": "3.0", "spec_version": "2.5"}
 
@@ -42,8 +37,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer", "_connection", "_decoder", "_left", "_owes_continue", "_pending", "has_started",
-        "head", "is_over", "leaves_open",
+        "_answer", "_connection", "_decoder", "_held", "_left", "_owes_continue", "_pending",
+        "has_started", "head", "is_over", "leaves_open",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, head: Head) -> None:
@@ -52,6 +47,7 @@ class Exchange:
         self._decoder: BodyDecoder | None = None if head.body == NO_BODY else decoder_for(head.body)
         self._owes_continue = head.expects_continue and self._decoder is not None
         self._answer: AnswerHead | None = None
+        self._held = b""
         self._left = 0
         self._pending = self._decoder is None
         self.has_started = False
@@ -96,16 +92,24 @@ class Exchange:
                 await self._connection.until_gone()
             return {"type": "http.disconnect"}
         try:
-            if self._owes_continue:
-                self._owes_continue = False
-                await self._connection.tell_to_go_on()
-            body = await self._connection.read_body(decoder)
+            body = await self._next_body(decoder)
         except (ProtocolError, OSError) as error:
             await self._connection.fail(error)
+            return {"type": "http.disconnect"}
         if decoder.is_complete:
             self._decoder = None
             self._pending = False
         return {"type": "http.request", "body": body, "more_body": not decoder.is_complete}
+
+    async def _next_body(self, decoder: BodyDecoder) -> bytes:
+        if self._held or decoder.is_complete:
+            body, self._held = self._held, b""
+            return body
+        if self._owes_continue:
+            self._owes_continue = False
+            if not self.has_started:  # in the middle of an answer it would be a part of that
+                await self._connection.tell_to_go_on()
+        return await self._connection.read_body(decoder)
 
     def _owes_body_event(self) -> bool:
         """An application may ask once for a body that is not there."""
@@ -120,6 +124,7 @@ class Exchange:
         """ASGI's ``send``. Where the client has gone, the application is cancelled.
 
         Raises:
+            ClientGone: it has, and whoever calls this is not cancelled with the application.
             LocalProtocolError: the message is none, or not one that may come now.
         """
         kind = message["type"]
@@ -133,6 +138,7 @@ class Exchange:
                 raise LocalProtocolError(f"there is no message {kind!r} for HTTP")
         except (ProtocolError, OSError) as error:
             await self._connection.fail(error)
+            raise ClientGone from error
 
     async def respond(
         self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
@@ -147,6 +153,7 @@ class Exchange:
             await self._send_body(body, more=False)
         except (ProtocolError, OSError) as error:
             await self._connection.fail(error)
+            raise ClientGone from error
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         if self._answer is not None:
@@ -165,7 +172,8 @@ class Exchange:
         if self._decoder is not None:
             # What has not come yet of the body would have to be waited for, or, where the client
             # was to be told to send it, may come or not: the connection ends with this answer.
-            self._connection.skip_body(self._decoder)
+            # What has come is held for an application that goes on reading while it answers.
+            self._held = self._connection.body_so_far(self._decoder)
             if self._owes_continue or not self._decoder.is_complete:
                 self.leaves_open = False
 
@@ -185,7 +193,10 @@ class Exchange:
             self.has_started = True
             data = answer.wire + self._connection_line() + data
         self.is_over = not more
-        if data:
+        if not data:
+            return
+        can_wait = self.is_over and self.leaves_open and len(data) <= SMALL_BYTES
+        if not (can_wait and self._connection.write_soon(data)):
             await self._connection.write(data)
 
     def _connection_line(self) -> bytes:

@@ -19,12 +19,16 @@ import trio
 
 from bulkhead_trio.http.engine._turn_rules import Account, Turns
 from bulkhead_trio.http.engine.meter import LoopMeter
+from bulkhead_trio.http.engine.outbox import Outbox
 
 MOST_EVENTS = 1024
 """Taken from the kernel at once; what is left comes with the next turn."""
 
 GONE = select.EPOLLHUP | select.EPOLLERR
 """The peer is gone, in both directions."""
+
+BROKEN = select.EPOLLERR
+"""It has broken off; without this, what it had sent before can still be read."""
 
 FINISHED = select.EPOLLRDHUP
 """The peer will send no more."""
@@ -45,6 +49,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self.turns: Turns[Watcher] = Turns()
+        self.outbox = Outbox()
         self._meter = LoopMeter()
         self._epoll = select.epoll()
         self._watchers: dict[int, Watcher] = {}
@@ -74,7 +79,14 @@ class Readiness:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Ask and tell until cancelled."""
+        trio.lowlevel.add_instrument(self.outbox)
         task_status.started()
+        try:
+            await self._ask_and_tell()
+        finally:
+            trio.lowlevel.remove_instrument(self.outbox)
+
+    async def _ask_and_tell(self) -> None:
         turns, epoll, watchers, meter = self.turns, self._epoll, self._watchers, self._meter
         while True:
             if turns.are_wanted:

@@ -21,7 +21,6 @@ from bulkhead_trio.http.engine.connection import (
     ASGIApp,
     Connection,
     Handover,
-    Phase,
 )
 from bulkhead_trio.http.engine.readiness import Readiness
 from bulkhead_trio.http.limits import ConnectionLimits
@@ -73,6 +72,8 @@ class HTTPServer:
         state: what the application's lifespan has left for its requests.
         handover: gets connections whose client wants to speak WebSocket; ``None``: they are served
             as plain HTTP, which is what a server does that does not know an upgrade.
+        tunnels: whether requests for a WebSocket are the application's own to answer, by a tunnel
+            (`bulkhead_trio.http.tunnel.TUNNEL`) or as any other; nothing is handed over then.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class HTTPServer:
         head_limits: HeadLimits = HeadLimits(),  # noqa: B008  frozen
         state: Mapping[str, Any] | None = None,
         handover: Handover | None = None,
+        tunnels: bool = False,
     ) -> None:
         self.app = app
         self.limits = limits
         self.head_limits = head_limits
         self.state = state
         self.handover = handover
+        self.tunnels = tunnels
         self.readiness = Readiness()
         self.is_draining = False
         self.next_look = trio.current_time()
@@ -182,11 +185,14 @@ class HTTPServer:
             connection.cut_off()
 
     async def close(self) -> None:
-        """Accept no more, close what is idle, and let the rest end with its answer."""
+        """Accept no more, close what is idle, and let the rest end with its answer.
+
+        Tunnels have had theirs, and no end of their own in sight: they are cut off.
+        """
         self.is_draining = True
         self._accepting.cancel()
         for connection in list(self._connections):
-            if connection.phase in (Phase.IDLE, Phase.REFUSED):
+            if connection.is_tunnel or connection.has_nothing_to_do:
                 connection.scope.cancel()
         await trio.lowlevel.checkpoint()
 
@@ -235,6 +241,7 @@ class HTTPServer:
             if not self._by_address[address]:
                 del self._by_address[address]
         if connection.sock.fileno() >= 0:  # what it was handed over to may have closed it
+            connection.send_now()
             self.readiness.forget(connection.sock)
             connection.sock.close()
 

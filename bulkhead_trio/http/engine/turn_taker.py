@@ -10,19 +10,20 @@ from bulkhead_trio.http.engine.readiness import Readiness, Watcher
 
 
 class TurnTaker:
-    """One task that waits for turns, and may be waiting for one at a time.
+    """What waits for turns: one task; others that wait beside it are woken with it.
 
     Args:
         readiness: gives the turns.
         account: the name of the account that pays for them.
     """
 
-    __slots__ = ("_account", "_readiness", "_taken_for", "_task", "_wants_turn")
+    __slots__ = ("_account", "_others", "_readiness", "_taken_for", "_task", "_wants_turn")
 
     def __init__(self, readiness: Readiness, account: str) -> None:
         self._readiness = readiness
         self._account: Account[Watcher] = readiness.turns.account(account)
         self._task: trio.lowlevel.Task | None = None
+        self._others: trio.lowlevel.ParkingLot | None = None
         self._wants_turn = False
         self._taken_for = 0.0
 
@@ -31,8 +32,17 @@ class TurnTaker:
         if account != self._account.name:
             self._account = self._readiness.turns.account(account)
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether anybody waits for a turn."""
+        return self._task is not None or bool(self._others)
+
     async def park(self) -> None:
         """Wait for the next turn; somebody has to ask for it."""
+        if self._task is not None:  # two tasks of one application
+            self._others = self._others or trio.lowlevel.ParkingLot()
+            await self._others.park()
+            return
         self._task = trio.lowlevel.current_task()
 
         def leave(_: object) -> trio.lowlevel.Abort:
@@ -60,6 +70,8 @@ class TurnTaker:
     def on_turn(self, taken_for: float, *, is_measured: bool) -> None:
         """Called when the turn has come, which was taken for so many seconds; never waits."""
         self._wants_turn = False
+        if self._others is not None:
+            self._others.unpark_all()
         if (task := self._task) is not None:
             self._task = None
             self._taken_for = taken_for if is_measured else 0.0

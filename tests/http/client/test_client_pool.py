@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bulkhead_trio.errors import BulkheadFull, QueueTimeout, UpstreamUnreachable
 from bulkhead_trio.http.client import ClientLimits, HTTPClient
+from bulkhead_trio.http.client.exchange import Exchange
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 
 from ._upstream import Talk, answering, assert_at_rest, ok, settled, to_loopback, upstream
@@ -147,6 +148,46 @@ async def test_who_waits_is_sent_away_when_the_client_closes(autojump_clock: Moc
                 await wait_all_tasks_blocked()
         await settled()
         assert sorted(ended) == [0, 1, 2]
+
+
+async def test_exchange_that_is_made_long_before_counts_too(autojump_clock: MockClock) -> None:
+    """Of whatever age: no more connections to an origin than allowed, and nobody is forgotten."""
+    limits = ClientLimits(connections=2, wait=60, idle=1)
+    ended: list[str] = []
+
+    async def ask(exchange: Exchange) -> None:
+        try:
+            async with exchange as response:
+                await response.aread()
+            ended.append("answered")
+        except trio.ClosedResourceError:
+            ended.append("closed")
+
+    async with upstream(slow(5)) as there, trio.open_nursery() as nursery:  # type: ignore[arg-type]
+        async with HTTPClient(limits, resolve=to_loopback) as client:
+            await client.get(there.url)
+            early = [client.request("GET", there.url) for _ in range(4)]
+            await trio.sleep(10)  # long enough for an origin without connections to be forgotten
+            assert client.statistics().origins == {}
+            for number in range(4):
+                nursery.start_soon(ask, early[number])
+                nursery.start_soon(ask, client.request("GET", there.url))
+            await trio.sleep(1)
+            assert client.statistics().connections == 2
+            (origin,) = client.statistics().origins.values()
+            assert (origin.active, origin.waiting) == (2, 6)
+        await settled()
+        assert ended == ["closed"] * 8
+
+
+async def test_exchange_of_a_closed_client_is_told_so() -> None:
+    """What was made before, and is entered after."""
+    async with HTTPClient() as client:
+        exchange = client.request("GET", "http://localhost:1/")
+    with pytest.raises(trio.ClosedResourceError):
+        await exchange.__aenter__()
+    with pytest.raises(RuntimeError):
+        client.request("GET", "http://localhost:1/")
 
 
 async def test_closing_ends_connecting_too(autojump_clock: MockClock) -> None:

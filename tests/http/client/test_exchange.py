@@ -37,7 +37,15 @@ class World:
     def ask(self, method: str, content: object = None) -> Exchange:
         length = len(content) if isinstance(content, bytes) else None if content is not None else 0
         head = request_head(method, b"/", "example.com", (), length=length)
-        return Exchange(self.pool, ClientLimits(), method, head, content, None)  # type: ignore[arg-type]
+        return Exchange(
+            ORIGIN,
+            lambda _: self.pool,
+            ClientLimits(),
+            method,
+            head,
+            content,  # type: ignore[arg-type]
+            None,
+        )
 
 
 @asynccontextmanager

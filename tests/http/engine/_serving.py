@@ -14,8 +14,8 @@ import attrs
 import structlog.testing
 import trio
 
-from bulkhead_trio.http.engine.connection import ACCOUNT, REFUSED
 from bulkhead_trio.http.engine.server import HTTPServer
+from bulkhead_trio.http.extensions import ACCOUNT, REFUSED
 from bulkhead_trio.http.limits import ConnectionLimits
 
 IN_SERVER: ContextVar[bool] = ContextVar("in_server", default=False)
@@ -34,6 +34,7 @@ LIMITS = ConnectionLimits(
 )
 SMALL_BUFFER = 8 * 1024
 LARGE = 40
+SMALL_ANSWER = 3000
 PIECES = 300
 PIECE = b"x" * 8192
 REST_SECONDS = 60.0
@@ -85,6 +86,10 @@ class Application:
         """Answers without reading."""
         await trio.lowlevel.checkpoint()
         await answer(send, b"early")
+
+    async def small(self, scope: Any, _: Any, send: Any) -> None:
+        """Answers, with one write, a few KiB that say which request it was."""
+        await answer(send, scope["query_string"].rjust(SMALL_ANSWER, b"."))
 
     async def large(self, _: Any, __: Any, send: Any) -> None:
         """Answers with more than a socket holds."""
@@ -181,12 +186,14 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(limits: ConnectionLimits = LIMITS) -> AsyncIterator[Served]:
+async def serving(
+    limits: ConnectionLimits = LIMITS, application: Application | None = None
+) -> AsyncIterator[Served]:
     """A server, which has to leave nothing behind, and to log no accident."""
+    application = application or Application()
     files = open_files()
     with structlog.testing.capture_logs() as logs:
         async with trio.open_nursery() as nursery:
-            application = Application()
             server = HTTPServer(application, limits=limits, render_error=render_error)
             listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
             sock = listeners[0].socket

@@ -65,6 +65,18 @@ def socket_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
     return trio.SocketStream(ours), trio.SocketStream(theirs)
 
 
+async def pair_from(host: str) -> tuple[trio.SocketStream, trio.SocketStream]:
+    """As `socket_pair`, over TCP: the client comes from ``host``, one of 127.0.0.0/8."""
+    with trio.socket.socket() as listener:
+        await listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        ours = trio.socket.socket()
+        await ours.bind((host, 0))
+        await ours.connect(listener.getsockname())
+        theirs, _ = await listener.accept()
+    return trio.SocketStream(ours), trio.SocketStream(theirs)
+
+
 @asynccontextmanager
 async def tls_front(app: App, directory: Path, **options: Any) -> AsyncIterator[TLSFront]:
     context = server_context(*write_pair(directory))
@@ -74,10 +86,14 @@ async def tls_front(app: App, directory: Path, **options: Any) -> AsyncIterator[
 
 @asynccontextmanager
 async def secured(
-    front: TLSFront, *protocols: str
+    front: TLSFront, *protocols: str, host: str | None = None
 ) -> AsyncIterator[trio.SSLStream[trio.SocketStream]]:
-    """A client's TLS connection to ``front``; the front is done with it on the way out."""
-    ours, theirs = socket_pair()
+    """A client's TLS connection to ``front``; the front is done with it on the way out.
+
+    Args:
+        host: where the client comes from; by default it has no address.
+    """
+    ours, theirs = socket_pair() if host is None else await pair_from(host)
     stream = trio.SSLStream(ours, client_context(*protocols), server_hostname=HOST)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(front.handle, theirs)

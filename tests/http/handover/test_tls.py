@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from bulkhead_trio.http.handover import TOLD, TLSFront
 from bulkhead_trio.http.tls import HandshakeLimits, server_context
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 
@@ -21,6 +24,7 @@ from ._wires import (
     answer,
     client_context,
     echo_app,
+    pair_from,
     read_all,
     secured,
     socket_pair,
@@ -205,6 +209,65 @@ async def test_crowd_is_told_so(tmp_path: Path, autojump_clock: Any) -> None:
         async with secured(front, "http/1.1") as third:
             await third.send_all(GET)
             assert bytes(await third.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+@asynccontextmanager
+async def crowd_from(host: str, front: TLSFront, many: int) -> AsyncIterator[None]:
+    """So many connections from one address, which shake hands and stay if they can."""
+    streams = []
+    async with trio.open_nursery() as nursery:
+        for _ in range(many):
+            ours, theirs = await pair_from(host)
+            nursery.start_soon(front.handle, theirs)
+            streams.append(trio.SSLStream(ours, client_context("http/1.1"), server_hostname=HOST))
+            try:
+                await streams[-1].do_handshake()
+            except trio.BrokenResourceError:
+                pass  # closed unheard
+        await trio.testing.wait_all_tasks_blocked()
+        try:
+            yield
+        finally:
+            for stream in streams:
+                await trio.aclose_forcefully(stream)
+
+
+async def test_crowd_of_one_address_keeps_nobody_out(tmp_path: Path, autojump_clock: Any) -> None:
+    """However many connections beyond its limit an address makes, another one's are served."""
+    limits = attrs.evolve(LIMITS, connections=1000, connections_per_address=10)
+    async with tls_front(echo_app, tmp_path, limits=limits) as front:
+        async with crowd_from("127.0.0.1", front, 50):
+            assert front.connections == 10 + TOLD.connections_per_address
+            async with secured(front, "http/1.1", host="127.0.0.2") as other:
+                await other.send_all(GET)
+                assert bytes(await other.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_full_crowd_keeps_nobody_out(tmp_path: Path, autojump_clock: Any) -> None:
+    """Nor do many addresses that are all beyond their limits, and as many as can be told."""
+    limits = attrs.evolve(LIMITS, connections=1000, connections_per_address=1)
+    async with tls_front(echo_app, tmp_path, limits=limits) as front, AsyncExitStack() as stack:
+        for number in range(1, 6):
+            await stack.enter_async_context(crowd_from(f"127.0.0.{number}", front, 10))
+        assert front.connections == 5 + TOLD.connections
+        async with secured(front, "http/1.1", host="127.0.0.9") as other:
+            await other.send_all(GET)
+            assert bytes(await other.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_crowd_of_one_address_is_told_beside_another(
+    tmp_path: Path, autojump_clock: Any
+) -> None:
+    """An address that cannot stay is told so, though another one's crowd is there already."""
+    limits = attrs.evolve(LIMITS, connections=1000, connections_per_address=1)
+    async with (
+        tls_front(echo_app, tmp_path, limits=limits) as front,
+        crowd_from("127.0.0.1", front, 40),
+        secured(front, "http/1.1", host="127.0.0.2") as first,
+    ):
+        await first.do_handshake()
+        async with secured(front, "http/1.1", host="127.0.0.2") as second:
+            assert (await read_all(second)).startswith(b"HTTP/1.1 503 ")
 
 
 async def test_closing_ends_what_is_idle(tmp_path: Path, autojump_clock: Any) -> None:

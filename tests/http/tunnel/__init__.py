@@ -1,0 +1,1 @@
+"""Bytes of another protocol, passed through."""
