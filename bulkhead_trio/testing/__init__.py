@@ -4,6 +4,7 @@ from bulkhead_trio.testing.asgi import Answer, ASGIClient
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 from bulkhead_trio.testing.database import ScriptedConnection, ScriptedDatabase, tenant_rows
 from bulkhead_trio.testing.orders import ScriptedOrderStore
+from bulkhead_trio.testing.upstream import ScriptedUpstream, ScriptedUpstreamProcess
 
 __all__ = [
     "ASGIClient",
@@ -12,6 +13,8 @@ __all__ = [
     "ScriptedConnection",
     "ScriptedDatabase",
     "ScriptedOrderStore",
+    "ScriptedUpstream",
+    "ScriptedUpstreamProcess",
     "sweep_cancellations",
     "tenant_rows",
 ]
