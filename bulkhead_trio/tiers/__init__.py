@@ -3,6 +3,7 @@
 from bulkhead_trio.tiers.snapshots import tier_snapshot
 from bulkhead_trio.tiers.tier import (
     OutcomeListener,
+    Passage,
     RequestEnded,
     Tier,
     TierStatistics,
@@ -11,6 +12,7 @@ from bulkhead_trio.tiers.tier import (
 
 __all__ = [
     "OutcomeListener",
+    "Passage",
     "RequestEnded",
     "Tier",
     "TierStatistics",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 import attrs
 import msgspec
@@ -171,9 +172,16 @@ class Tier(Generic[C]):
             self._ended(outcome, trio.current_time() - started)
         return result
 
+    def passage(self) -> Passage:
+        """What counts one request of this tier that does not go to its database; a ``with`` block.
+
+        It has the tier's compartment in common with those that do: `Passage.admit`.
+        """
+        return Passage(self)
+
     async def _protected(self, work: Callable[[C], Awaitable[T]], deadline: Deadline) -> T:
         self._breaker.check()
-        with await self._admit(deadline), self._breaker.permit():
+        with await self.admit(deadline), self._breaker.permit():
             return await self._ask(work, deadline)
 
     async def _ask(self, work: Callable[[C], Awaitable[T]], deadline: Deadline) -> T:
@@ -190,7 +198,20 @@ class Tier(Generic[C]):
             raise
         return result
 
-    async def _admit(self, deadline: Deadline) -> Slot:
+    async def admit(self, deadline: Deadline, *, key: Hashable = None) -> Slot:
+        """Wait for a place in the tier's compartment: ``with await tier.admit(deadline):``.
+
+        Args:
+            deadline: of the request.
+            key: whose it is, for a line that is shared fairly; otherwise the request's tenant.
+
+        Raises:
+            BulkheadFull: the tier has no worker and no waiting place left.
+            DeadlineUnreachable: the predicted wait is longer than the deadline allows.
+            Shed: the tier's supervisor went down while this waited, or its place went to somebody
+                who has fewer.
+            DeadlineExceeded: the deadline passed.
+        """
         try:
             return self._compartment.acquire_nowait()
         except trio.WouldBlock:
@@ -198,7 +219,7 @@ class Tier(Generic[C]):
         # A scope of its own: a deadline that passes while waiting is no failure of the database,
         # so it has to end before the breaker's permit begins.
         with deadline.enforced():
-            return await self._compartment.acquire()
+            return await self._compartment.acquire(key=key)
 
     def _ended(self, outcome: str, seconds: float) -> None:
         self._outcomes[outcome] += 1
@@ -218,6 +239,45 @@ class Tier(Generic[C]):
             latency=quantiles(counts),
             latency_counts=counts,
         )
+
+
+class Passage:
+    """One request of a tier, from its arrival to its end: how it ended, and how long it took.
+
+    Args:
+        tier: whose it is.
+    """
+
+    __slots__ = ("_began", "_has_ended", "_tier")
+
+    def __init__(self, tier: Tier[Any]) -> None:
+        self._tier = tier
+        self._began = 0.0
+        self._has_ended = False
+
+    def end(self, outcome: str) -> None:
+        """It has ended, with ``ok`` or an error's code; later ends say nothing any more."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._tier._ended(outcome, trio.current_time() - self._began)
+
+    def __enter__(self) -> Self:
+        self._began = trio.current_time()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc is None:
+            outcome = "ok"
+        elif isinstance(exc, BulkheadTrioError):
+            outcome = exc.code
+        else:
+            outcome = "cancelled" if _is_cancellation(exc) else "internal"
+        self.end(outcome)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from bulkhead_trio.policies.queue._longest_rules import LongestLine
+
 E = TypeVar("E", bound=Hashable)
 
 
@@ -34,13 +36,16 @@ class FairOrder(Generic[E]):
     Args:
         places: how many entries it may hold; 0 or more.
         places_a_key: how many of them one key may have.
+        knows_longest: whether `can_make_room` will be asked; a step then costs the logarithm of the
+            number of keys, on average.
     """
 
-    __slots__ = ("_most_a_round", "_ring", "_size", "places", "places_a_key")
+    __slots__ = ("_longest", "_most_a_round", "_ring", "_size", "places", "places_a_key")
 
-    def __init__(self, places: int, places_a_key: int) -> None:
+    def __init__(self, places: int, places_a_key: int, *, knows_longest: bool = False) -> None:
         self.places = places
         self.places_a_key = places_a_key
+        self._longest = LongestLine() if knows_longest else None
         self._size = 0
         self._ring: OrderedDict[Hashable, _Flow[E]] = OrderedDict()
         self._most_a_round = 0  # what all keys together can take in one turn of each
@@ -79,9 +84,15 @@ class FairOrder(Generic[E]):
         the new one; in each round every other key takes its weight, rounded up, at most.
         """
         own = self.count(key)
-        rounds = math.ceil((own + 1) / weight)
         others = self._most_a_round - (math.ceil(weight) if own else 0)
-        return min(self._size, own + rounds * others)
+        return min(self._size, own + math.ceil((own + 1) / weight) * others)
+
+    def ahead_of_newest(self, key: Hashable) -> int:
+        """What `ahead` said, or would have, of the newest entry of a key that has one."""
+        flow = self._ring[key]
+        own = len(flow.entries)
+        others = self._most_a_round - math.ceil(flow.weight)
+        return min(self._size - 1, own - 1 + math.ceil(own / flow.weight) * others)
 
     def add(self, entry: E, key: Hashable, weight: float) -> None:
         """Put ``entry`` behind the others of its key; there is a place for it.
@@ -97,6 +108,34 @@ class FairOrder(Generic[E]):
             self._most_a_round += math.ceil(weight)
         flow.entries[entry] = None
         self._size += 1
+        if self._longest is not None:
+            self._longest.set(key, len(flow.entries) / flow.weight)
+
+    def can_make_room(self, key: Hashable, weight: float) -> bool:
+        """Whether somebody's newest entry has to go for one more of ``key``, every place taken.
+
+        That of the key with the longest line for its weight, as fq_codel drops from the longest
+        flow (RFC 8290, section 4.1), if it still has at least as much for its weight as ``key``
+        then has. So nobody yields to who has more, and it ends when all are level.
+        """
+        if self._longest is None or not self._ring:
+            return False
+        flow = self._ring[self._longest.longest()]
+        return (len(flow.entries) - 1) / flow.weight >= (self.count(key) + 1) / weight
+
+    def make_room(self) -> E:
+        """Remove the newest entry of the key with the longest line for its weight; there is one.
+
+        Raises:
+            ValueError: nobody was to know which that is.
+        """
+        if self._longest is None:
+            raise ValueError("it was made without knows_longest")
+        key = self._longest.longest()
+        flow = self._ring[key]
+        entry, _ = flow.entries.popitem(last=True)
+        self._left(key, flow)
+        return entry
 
     def pop_next(self) -> E:
         """Remove the entry whose turn it is; there is one."""
@@ -118,6 +157,8 @@ class FairOrder(Generic[E]):
 
     def _left(self, key: Hashable, flow: _Flow[E]) -> None:
         self._size -= 1
+        if self._longest is not None:
+            self._longest.set(key, len(flow.entries) / flow.weight)
         if not flow.entries:
             del self._ring[key]
             self._most_a_round -= math.ceil(flow.weight)

@@ -156,6 +156,8 @@ class TicketLine(WaitingLine[T]):
         ValueError: ``places`` is negative.
     """
 
+    _why_displaced = "something more urgent came"
+
     def __init__(self, places: int) -> None:
         check_whole("places", places, minimum=0)
         self.places = places
@@ -314,9 +316,12 @@ class TicketLine(WaitingLine[T]):
         """
         loser.is_waiting = False
         if wait is not None:
-            ahead = self.ahead(priority=winner.priority, key=winner.key) - 1  # itself not
-            wait *= (self._waiting + 1) / (ahead + 1)
-        self._drop(loser, Shed("something more urgent came", retry_after=wait))
+            wait *= (self._waiting + 1) / (self._ahead_of_newest(winner) + 1)
+        self._drop(loser, Shed(self._why_displaced, retry_after=wait))
+
+    def _ahead_of_newest(self, ticket: Ticket[T]) -> int:
+        """How many are ahead of one that has just come."""
+        return self.ahead(priority=ticket.priority, key=ticket.key) - 1  # itself not
 
     def _drop(self, ticket: Ticket[T], reason: Rejected) -> None:
         self._shed += 1

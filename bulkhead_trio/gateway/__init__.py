@@ -1,0 +1,1 @@
+"""The gateway: routes, their matching and transformation, upstreams, and the proxy."""

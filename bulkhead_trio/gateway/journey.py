@@ -1,0 +1,397 @@
+"""One request's way to an upstream and back: tries, timeouts, fallbacks, bodies.
+
+    health → breaker → retry → balancer → transformation → upstream, or fallback
+
+Bodies pass through in pieces of 64 KiB at most, in both directions at once; nothing is kept but
+what a retry may need, up to a bound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+import trio
+
+from bulkhead_trio.errors import (
+    AddressForbidden,
+    BulkheadFull,
+    CircuitOpen,
+    DeadlineExceeded,
+    NoUpstream,
+    UpstreamBodyTooLarge,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from bulkhead_trio.gateway._header_rules import RequestFacts, hops_through_us
+from bulkhead_trio.gateway._outcome_rules import FIRST_FAILURE_STATUS
+from bulkhead_trio.gateway._path_rules import target
+from bulkhead_trio.gateway.exchange import Body, BodyTooLarge, Inbound
+from bulkhead_trio.gateway.group import UpstreamGroup
+from bulkhead_trio.gateway.route import IDEMPOTENT, Destination, Retrying, Route
+from bulkhead_trio.gateway.traffic import Traffic
+from bulkhead_trio.gateway.upstream import Turn, Upstream
+from bulkhead_trio.http.client import HTTPClient, StreamedResponse
+from bulkhead_trio.http.tunnel import pump
+from bulkhead_trio.policies.compartment import Slot
+from bulkhead_trio.policies.deadline import Deadline
+from bulkhead_trio.policies.retry import Reason
+from bulkhead_trio.tiers import Passage
+
+SMALL_BODY_BYTES = 16 * 1024
+"""A body that says it is no longer is read before the request has a place: it then needs no task of
+its own, and a client that sends it slowly keeps nobody else waiting."""
+
+SWITCHING = 101
+
+MOST_HOPS = 8
+"""Through gateways such as this one; a request that has made more goes in a circle."""
+
+FAIR_SECONDS = 30.0
+"""An upstream that has had so long when its caller's deadline passes was too slow, whatever the
+caller had in mind; one that had less may have had too little."""
+
+
+class Gateway(Protocol):
+    """What all journeys have in common."""
+
+    client: HTTPClient
+    random: Callable[[], float]
+    max_body_bytes: int | None
+    traffic: Traffic
+
+
+class AnswerBrokenOff(Exception):
+    """The upstream has broken off in the middle of an answer that the client has a part of."""
+
+
+class Place:
+    """A place in a tier's compartment, which a tunnel gives back before it ends.
+
+    Args:
+        slot: the place.
+        passage: counts the request.
+    """
+
+    __slots__ = ("_passage", "_slot")
+
+    def __init__(self, slot: Slot, passage: Passage) -> None:
+        self._slot: Slot | None = slot
+        self._passage = passage
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            slot.__exit__(exc_type, exc, traceback)
+
+    def give_back(self) -> None:
+        """The request is done, as far as its tier goes."""
+        self.__exit__(None, None, None)
+        self._passage.end("ok")
+
+
+class _NotGoodEnough(UpstreamError):
+    """An answer that is the upstream's failure, where something better may be had."""
+
+
+class Journey:
+    """One request on its way.
+
+    Args:
+        gateway: what it has in common with others.
+        route: the one that it matches.
+        inbound: it.
+        path: for upstreams, without the base path of their URLs.
+        deadline: for the head of its answer; and for all of it, where its caller has asked so.
+    """
+
+    def __init__(
+        self, gateway: Gateway, route: Route, inbound: Inbound, path: bytes, deadline: Deadline
+    ) -> None:
+        self.deadline = deadline
+        self._gateway = gateway
+        self._route = route
+        self._inbound = inbound
+        self._path = path
+        self._body: Body | bytes | None = None
+        self._tried: list[Upstream] = []
+        self._tries = 0
+        self._planned: tuple[float, int] | None = None
+        self._has_begun = False
+        self._upstream_seconds = 0.0
+
+    async def prepare(self) -> None:
+        """Look at it before it takes anybody's place, and read a small body.
+
+        Raises:
+            BodyTooLarge: it says so itself.
+            UpstreamError: it has been here too often.
+        """
+        inbound = self._inbound
+        if hops_through_us(inbound.headers) > MOST_HOPS:
+            raise UpstreamError("this request goes in a circle", origin="")
+        if not inbound.has_body:
+            return
+        most, length = self._gateway.max_body_bytes, _length(inbound)
+        if most is not None and length is not None and length > most:
+            raise BodyTooLarge
+        retrying = self._route.retrying
+        body = Body(inbound.client, keeps=0 if retrying is None else retrying.keeps, most=most)
+        if length is not None and length <= SMALL_BODY_BYTES:
+            self._body = b"".join([piece async for piece in body])
+        else:
+            self._body = body
+
+    async def make(self, place: Place) -> None:
+        """Ask upstreams until one has an answer, and pass that on; errors as `Proxy.forward`."""
+        route = self._route
+        if route.retrying is not None:
+            route.retrying.budget.count_call()
+        while True:
+            self._tries += 1
+            try:
+                await self._try(route.group, place, is_last=False)
+            except (UpstreamError, CircuitOpen, BulkheadFull) as error:
+                if self._has_begun:
+                    raise AnswerBrokenOff from error
+                if await self._waited(error):
+                    continue
+                if await self._fell_back(place):
+                    return
+                raise
+            return
+
+    # --- one try ---------------------------------------------------------------------------------
+
+    async def _try(self, group: UpstreamGroup, place: Place, *, is_last: bool) -> None:
+        upstream, turn = await self._enter(group)
+        began = trio.current_time()
+        outcome = "error"
+        try:
+            with turn:
+                outcome = await self._ask(upstream, turn, place, is_last=is_last)
+        except _NotGoodEnough:
+            outcome = "5xx"
+            raise
+        finally:
+            seconds = trio.current_time() - began
+            self._upstream_seconds += seconds
+            route = self._route
+            label = route.destinations[upstream.url].label
+            self._inbound.notes["upstream"] = label
+            self._gateway.traffic.upstream(route.id, label, outcome, seconds)
+
+    async def _enter(self, group: UpstreamGroup) -> tuple[Upstream, Turn]:
+        """Choose an upstream, and have one request's place there.
+
+        Raises:
+            CircuitOpen: none that is up lets anybody in.
+            BulkheadFull: all its places are taken, those in line too.
+        """
+        while True:
+            upstream = group.pick(self._tried)
+            is_new = upstream not in self._tried
+            self._tried.append(upstream)
+            try:
+                try:
+                    return upstream, upstream.enter_nowait()
+                except trio.WouldBlock:
+                    with self.deadline.enforced():
+                        return upstream, await upstream.enter()
+            except CircuitOpen:
+                if not is_new:
+                    raise
+                # Its probe went to somebody else meanwhile; that was no try of ours.
+
+    async def _ask(self, upstream: Upstream, turn: Turn, place: Place, *, is_last: bool) -> str:
+        """Send the request, and pass the answer on; says of which kind that was."""
+        inbound, route, deadline = self._inbound, self._route, self.deadline
+        now = trio.current_time()
+        seconds = route.seconds(inbound.method)
+        by = deadline.at if seconds is None else min(deadline.at, now + seconds)
+        destination = route.destinations[upstream.url]
+        exchange = self._gateway.client.request(
+            inbound.method,
+            upstream.url,
+            headers=self._headers(destination, by - now),
+            content=self._body,
+            target=target(destination.base, self._path, inbound.query),
+        )
+        scope = trio.CancelScope(deadline=by)
+        with scope:
+            async with exchange as response:
+                status = response.status
+                turn.answered(status)
+                if not is_last and self._is_to_be_replaced(status):
+                    if status < FIRST_FAILURE_STATUS:
+                        turn.succeeded()
+                    raise _NotGoodEnough(f"the upstream answered {status}", origin="")
+                scope.deadline = math.inf if inbound.timeout is None else deadline.at
+                self._has_begun = True
+                if status == SWITCHING:
+                    await self._open_tunnel(response, turn, place, scope)
+                else:
+                    await self._pass_on(response, turn)
+        if scope.cancelled_caught:
+            if trio.current_time() >= deadline.at:
+                if trio.current_time() - now >= FAIR_SECONDS:
+                    turn.failed()
+                raise DeadlineExceeded("the deadline has passed")
+            raise UpstreamTimeout("the upstream took too long to answer", origin="", phase="head")
+        return f"{status // 100}xx"
+
+    def _headers(self, destination: Destination, seconds: float) -> list[tuple[bytes, bytes]]:
+        inbound = self._inbound
+        return self._route.request_headers.apply(
+            inbound.headers,
+            RequestFacts(
+                peer=inbound.peer,
+                scheme=inbound.scheme,
+                request_id=inbound.request_id,
+                parent_id=int(self._gateway.random() * 2**64) or 1,
+                timeout=seconds,
+                is_tunnel=inbound.tunnel is not None,
+                is_trusted=inbound.peer_is_trusted,
+                host=destination.authority,
+            ),
+        )
+
+    async def _pass_on(self, response: StreamedResponse, turn: Turn) -> None:
+        client = self._inbound.client
+        headers = self._route.response_headers.apply(response.headers)
+        if response.is_complete:
+            await client.answer(response.status, headers, await response.read_piece())
+            return
+        await client.begin_answer(response.status, headers)
+        if _is_endless(response):
+            turn.succeeded()  # its end says nothing, and a probe must not wait for it
+        while piece := await response.read_piece():
+            await client.write_piece(piece)
+        await client.end_answer()
+
+    async def _open_tunnel(
+        self, response: StreamedResponse, turn: Turn, place: Place, scope: trio.CancelScope
+    ) -> None:
+        open_tunnel = self._inbound.tunnel
+        assert open_tunnel is not None  # noqa: S101  the client asks for no upgrade without one
+        scope.deadline = math.inf
+        headers = self._route.response_headers.apply(response.headers, is_tunnel=True)
+        ours = await open_tunnel(SWITCHING, headers)
+        turn.succeeded()
+        place.give_back()
+        await pump(ours, response.tunnel)
+
+    # --- when it was not good enough -------------------------------------------------------------
+
+    def _is_to_be_replaced(self, status: int) -> bool:
+        """Whether something better than an answer with this status is to be had.
+
+        Decided while the answer is still there: where no other try may be made, it is passed on.
+        """
+        route, retrying = self._route, self._route.retrying
+        if (
+            retrying is not None
+            and status in retrying.statuses
+            and self._may_ask_again(retrying)
+            and self._plan(retrying)
+        ):
+            return True
+        return status >= FIRST_FAILURE_STATUS and route.has_fallback
+
+    def _may_ask_again(self, retrying: Retrying) -> bool:
+        if self._inbound.method not in IDEMPOTENT and not retrying.non_idempotent:
+            return False
+        return not isinstance(self._body, Body) or self._body.can_be_sent_again
+
+    def _plan(self, retrying: Retrying) -> bool:
+        """Whether there is to be another try; it is granted then, and counted."""
+        wait = retrying.schedule.wait(
+            self._tries,
+            delay=retrying.schedule.delay(self._tries, previous=0.0, random=self._gateway.random()),
+            retry_after=None,
+            now=trio.current_time(),
+            deadline=self.deadline.at,
+        )
+        if isinstance(wait, Reason):
+            return False
+        grant = retrying.budget.take_nowait()
+        if grant is None:
+            return False
+        self._planned = (wait, grant)
+        return True
+
+    async def _waited(self, error: Exception) -> bool:
+        """Wait for the next try, if there is to be one."""
+        retrying = self._route.retrying
+        if retrying is None:
+            return False
+        if self._planned is None and not (
+            self._is_worth_another(error, retrying) and self._plan(retrying)
+        ):
+            return False
+        assert self._planned is not None  # noqa: S101  it was just made
+        (wait, grant), self._planned = self._planned, None
+        try:
+            await trio.sleep(wait)
+        except BaseException:
+            retrying.budget.give_back(grant)
+            raise
+        return True
+
+    def _is_worth_another(self, error: Exception, retrying: Retrying) -> bool:
+        if isinstance(error, AddressForbidden | NoUpstream | UpstreamBodyTooLarge | _NotGoodEnough):
+            return False
+        if isinstance(error, UpstreamUnreachable):
+            return True  # nobody has seen it
+        if isinstance(error, UpstreamError):
+            return self._may_ask_again(retrying)
+        return False
+
+    async def _fell_back(self, place: Place) -> bool:
+        """Answer in the place of the upstream, if the route says how."""
+        route = self._route
+        if route.fallback_group is not None and not (
+            isinstance(self._body, Body) and not self._body.can_be_sent_again
+        ):
+            self._inbound.notes["fallback"] = "upstream"
+            try:
+                await self._try(route.fallback_group, place, is_last=route.fallback is None)
+            except (UpstreamError, CircuitOpen, BulkheadFull) as error:
+                if self._has_begun:
+                    raise AnswerBrokenOff from error
+            else:
+                return True
+        if (answer := route.fallback) is None:
+            return False
+        self._inbound.notes["fallback"] = "answer"
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", b"%d" % len(answer.body)),
+        ]
+        self._has_begun = True
+        await self._inbound.client.answer(answer.status, headers, answer.body)
+        return True
+
+
+def _is_endless(response: StreamedResponse) -> bool:
+    """Whether it is a stream of events, which lasts as long as somebody listens."""
+    return (response.header("content-type") or "").startswith("text/event-stream")
+
+
+def _length(inbound: Inbound) -> int | None:
+    """What the request says of its body's length."""
+    for name, value in inbound.headers:
+        if name == b"content-length":
+            return int(value)
+    return None

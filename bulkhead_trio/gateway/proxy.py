@@ -1,0 +1,114 @@
+"""The gateway's way of a request: route, compartment, and what happens inside it (`Journey`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bulkhead_trio.errors import BulkheadFull, RouteNotFound
+from bulkhead_trio.gateway.exchange import Inbound
+from bulkhead_trio.gateway.journey import Journey, Place
+from bulkhead_trio.gateway.routing import Routing
+from bulkhead_trio.gateway.traffic import Traffic
+from bulkhead_trio.http.client import HTTPClient
+from bulkhead_trio.policies.deadline import Deadline
+from bulkhead_trio.tenancy import Caller
+from bulkhead_trio.tiers import Tier
+
+MOST_SECONDS = 120.0
+"""From a request's arrival to the head of its answer, all tries and waits together, unless its
+caller asks for less. A body may take longer, as long as it gets on."""
+
+TUNNELS_PER_WORKER = 10
+"""WebSockets that a tier may have open, for each of its workers: they last, and do nothing most of
+the time, so they keep no place in the compartment."""
+
+
+class Proxy:
+    """Passes requests on to the upstreams of their tenants' routes.
+
+    Args:
+        routing: finds routes.
+        client: asks upstreams; it must refuse forbidden addresses.
+        tiers: by name.
+        workers: of each tier's compartment.
+        random: gives numbers from 0 up to but not including 1: for jitter, and for trace ids.
+        max_body_bytes: of a request; ``None`` without a bound.
+        traffic: counts requests by route and upstream.
+    """
+
+    def __init__(
+        self,
+        routing: Routing,
+        client: HTTPClient,
+        tiers: Mapping[str, Tier[Any]],
+        *,
+        workers: Mapping[str, int],
+        random: Callable[[], float],
+        max_body_bytes: int | None,
+        traffic: Traffic,
+    ) -> None:
+        self.client = client
+        self.random = random
+        self.max_body_bytes = max_body_bytes
+        self.traffic = traffic
+        self._routing = routing
+        self._tiers = tiers
+        self._most_tunnels = {name: TUNNELS_PER_WORKER * count for name, count in workers.items()}
+        self._tunnels: Counter[str] = Counter()
+
+    @property
+    def tunnels(self) -> Mapping[str, int]:
+        """How many WebSockets are open, by tier."""
+        return dict(self._tunnels)
+
+    async def forward(self, inbound: Inbound, caller: Caller) -> None:
+        """Pass a request on, and its answer back.
+
+        Raises:
+            RouteNotFound: the tenant has no route for it.
+            CallerError: its path or header cannot be passed on.
+            Rejected: its tier, or its upstreams, have no room for it; or their breakers are open.
+            DeadlineExceeded: its deadline has passed.
+            UpstreamError: its upstream could not be reached, or gave no answer.
+            UpstreamTimeout: not in time.
+            AnswerBrokenOff: the client has the beginning of an answer whose rest does not come.
+            BodyTooLarge: of the request.
+        """
+        tenant = caller.tenant
+        found = self._routing.match(tenant.id, inbound.method, inbound.raw_path)
+        if found is None:
+            raise RouteNotFound("No route of yours is for this method and path.")
+        inbound.notes["route"] = found.route.id
+        tier = self._tiers[tenant.tier]
+        journey = Journey(
+            self,
+            found.route,
+            inbound,
+            found.route.paths.path(inbound.raw_path, found.path, found.end),
+            Deadline.starting_now(limit=MOST_SECONDS, asked=inbound.timeout),
+        )
+        await journey.prepare()
+        with (
+            tier.passage() as passage,
+            Place(await tier.admit(journey.deadline, key=tenant.id), passage) as place,
+        ):
+            if inbound.tunnel is None:
+                await journey.make(place)
+            else:
+                with self._tunnel(tenant.tier):
+                    await journey.make(place)
+
+    @contextmanager
+    def _tunnel(self, tier: str) -> Iterator[None]:
+        if self._tunnels[tier] >= self._most_tunnels[tier]:
+            raise BulkheadFull(
+                f"the tier {tier} has as many WebSockets open as it may have", retry_after=1.0
+            )
+        self._tunnels[tier] += 1
+        try:
+            yield
+        finally:
+            self._tunnels[tier] -= 1
