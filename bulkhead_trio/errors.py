@@ -186,6 +186,27 @@ class UpstreamUnreachable(UpstreamError):
     """No connection to an upstream could be made; nothing of the request was sent."""
 
 
+class AddressForbidden(UpstreamUnreachable):
+    """An upstream is, or its name leads to, an address that may not be connected to.
+
+    Attributes:
+        kind: why not, for logs: ``private``, ``loopback``, ``metadata``, ``spelling`` and so on.
+            The message does not say where a name leads.
+    """
+
+    def __init__(self, message: str, *, origin: str, kind: str) -> None:
+        super().__init__(message, origin=origin)
+        self.kind = kind
+
+
+class NoUpstream(UpstreamError):
+    """Every upstream that a request could go to is down; nothing was sent."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message, origin="")
+        self.retry_after = retry_after
+
+
 class UpstreamProtocolError(UpstreamError):
     """What an upstream sent is no answer that can be relied on."""
 
@@ -251,6 +272,12 @@ class NotFound(CallerError):
     code = "not_found"
 
 
+class RouteNotFound(NotFound):
+    """No route of the tenant is for this method and path."""
+
+    code = "route_not_found"
+
+
 class Conflict(CallerError):
     """It contradicts what is there already."""
 
@@ -285,6 +312,12 @@ class ApiKeyInvalid(CallerError):
     """The API key is not one of ours."""
 
     code = "api_key_invalid"
+
+
+class TenantInactive(CallerError):
+    """The API key is good, and its tenant has been switched off."""
+
+    code = "tenant_inactive"
 
 
 class AdminKeyMissing(CallerError):

@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
+from bulkhead_trio.api._callers import belongs_to
 from bulkhead_trio.api._problem import problem_of
 from bulkhead_trio.api._wire import rate_limit_headers
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route, finish
 from bulkhead_trio.database.tenant_data import Queryable, fetch_rows_json
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable, RateLimited
-from bulkhead_trio.tenancy import TierResolver
+from bulkhead_trio.tenancy import Identity, TierResolver
 from bulkhead_trio.tiers import Tier
 
 DEFAULT_LIMIT = 10
@@ -49,13 +50,23 @@ class DataResource:
 
     def get(self, request: Request) -> Response | Awaitable[Response]:
         """Identify → rate limit → breaker → compartment → database → answer."""
-        tier = self._tiers[
-            self._resolver.resolve(
-                tier_header=request.headers.get("x-tenant-tier"),
-                api_key=request.headers.get("x-api-key"),
-            )
-        ]
+        identity = self._resolver.resolve(
+            tier_header=request.headers.get("x-tenant-tier"),
+            api_key=request.headers.get("x-api-key"),
+        )
+        if isinstance(identity, Identity):
+            return self._get(identity, request)
+        return self._get_when_known(identity, request)
+
+    async def _get_when_known(self, identity: Awaitable[Identity], request: Request) -> Response:
+        begun = self._get(await identity, request)
+        return begun if isinstance(begun, Response) else await begun
+
+    def _get(self, identity: Identity, request: Request) -> Response | Awaitable[Response]:
+        tier = self._tiers[identity.tier]
         request.notes["tier"] = tier.name
+        if identity.caller is not None:
+            belongs_to(request, identity.caller.tenant.id)
         decision = tier.take_quota()
         if decision is None:
             return self._query(tier, request)

@@ -12,17 +12,24 @@ from typing import Protocol
 
 import trio
 
-from bulkhead_trio.api._asgi import EXCHANGE, ASGIApp, Receive, Scope, Send, send_response
-from bulkhead_trio.api._problem import problem_of_status
+from bulkhead_trio.api._asgi import (
+    DECLARED_LENGTH,
+    EXCHANGE,
+    ASGIApp,
+    Receive,
+    Scope,
+    Send,
+    send_response,
+)
+from bulkhead_trio.api._problem import problem, problem_of_status
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Request, Response
-from bulkhead_trio.api.routes import Resource, Route, begin, finish
+from bulkhead_trio.api.routes import OwnPaths, Resource, Route, begin, finish
+from bulkhead_trio.http.engine.errors import ClientGone
+from bulkhead_trio.http.extensions import CANCELS, extensions_of
 
 PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
 """Answered while draining too: they are how an operator sees that it drains."""
-
-CANCELS = "bulkhead_trio.cancels"
-"""The extension of a server that cancels an application whose client has gone."""
 
 
 class DataPlane:
@@ -33,13 +40,23 @@ class DataPlane:
         resources: whose hot routes are answered here.
         gate: counts requests under way.
         max_body_bytes: the largest body that a handler is given.
+        gateway: answers what is no path of ours; ``None``: ``app`` does, which knows none of it.
     """
 
     def __init__(
-        self, app: ASGIApp, resources: Iterable[Resource], *, gate: DrainGate, max_body_bytes: int
+        self,
+        app: ASGIApp,
+        resources: Iterable[Resource],
+        *,
+        gate: DrainGate,
+        max_body_bytes: int,
+        gateway: ASGIApp | None = None,
     ) -> None:
+        resources = tuple(resources)
         self._app = app
         self._gate = gate
+        self._gateway = gateway
+        self._own = OwnPaths(route for resource in resources for route in resource.routes())
         self._max_body_bytes = max_body_bytes
         self._routes = {
             (route.method, route.path): route
@@ -54,6 +71,17 @@ class DataPlane:
             await self._app(scope, receive, send)
             return
         route = self._routes.get((scope["method"], scope["path"]))
+        if (
+            route is None
+            and self._gateway is not None
+            and scope.get(LISTENER) != "admin"
+            and scope["path"] not in self._own
+        ):
+            await self._gateway(scope, receive, send)
+            return
+        if scope.get(DECLARED_LENGTH, 0) > self._max_body_bytes:
+            await self._refuse_body(scope)
+            return
         if route is None or (not route.is_admin and scope.get(LISTENER) == "admin"):
             await self._pass_on(scope, receive, send)
             return
@@ -73,6 +101,16 @@ class DataPlane:
         else:
             await exchange.respond(response)
 
+    async def _refuse_body(self, scope: Scope) -> None:
+        """Before a byte of it is read; the connection ends with that, for the rest still comes."""
+        response = problem(
+            "body_too_large",
+            f"A body has at most {self._max_body_bytes} bytes.",
+            instance=scope["raw_path"].decode("ascii", errors="replace"),
+        )
+        exchange: Exchange = scope[EXCHANGE]
+        await exchange.respond(response, closes=True)
+
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] in PROBES:
             await self._app(scope, receive, send)
@@ -85,7 +123,7 @@ class DataPlane:
     ) -> Response:
         if scope["path"] in PROBES:
             return await finish(begun, request)
-        if CANCELS in scope["extensions"]:
+        if CANCELS in extensions_of(scope):
             with self._gate.counted():
                 return await finish(begun, request)
         with self._gate.passage():
@@ -107,7 +145,7 @@ class DataPlane:
 class Exchange(Protocol):
     """What the layer before knows of a request and its answer."""
 
-    async def respond(self, response: Response) -> None:
+    async def respond(self, response: Response, *, closes: bool = False) -> None:
         """Answer, all at once."""
 
 
@@ -132,10 +170,6 @@ async def _read_body(receive: Receive, most: int) -> bytes | None:
         pieces.append(piece)
         if not message.get("more_body", False):
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-class ClientGone(Exception):
-    """There is nobody any more to answer."""
 
 
 async def _while_there(work: Awaitable[Response], receive: Receive) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import parse_qsl
 
@@ -61,6 +61,7 @@ class Request(msgspec.Struct, frozen=True):
         body: all of it.
         path_values: what stands in the path where its route has names in braces.
         notes: what handlers want in the request's log line.
+        client: the address of whoever sent it; empty where the listener knows none.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes = b""
     path_values: dict[str, str] = {}
     notes: dict[str, str] = {}
+    client: str = ""
 
     def __repr__(self) -> str:
         # Headers and body may hold what is not to be seen: keys, and what people send.
@@ -92,18 +94,28 @@ class Request(msgspec.Struct, frozen=True):
             body=body,
             path_values=path_values,
             notes=scope.get("bulkhead_trio.notes", {}),
+            client=(scope.get("client") or ("",))[0] or "",
         )
 
-    def json(self, decoder: msgspec.json.Decoder[T]) -> T:
+    def json(
+        self,
+        decoder: msgspec.json.Decoder[T],
+        *,
+        media_types: Collection[str] = ("application/json",),
+    ) -> T:
         """The body, decoded and checked.
+
+        Args:
+            decoder: knows the form.
+            media_types: what the body may say that it is.
 
         Raises:
             UnsupportedMediaType: it says that it is something other than JSON.
             InvalidBody: it is not JSON, or not of the form that ``decoder`` wants.
         """
         media_type = (self.headers.get("content-type") or "application/json").partition(";")[0]
-        if media_type.strip().lower() != "application/json":
-            raise UnsupportedMediaType("Send the body as application/json.")
+        if media_type.strip().lower() not in media_types:
+            raise UnsupportedMediaType(f"Send the body as {' or '.join(media_types)}.")
         try:
             return decoder.decode(self.body)
         except msgspec.ValidationError as error:
@@ -141,11 +153,18 @@ class Request(msgspec.Struct, frozen=True):
             InvalidHeader: it is not a decimal number above 0.
         """
         text = self.headers.get("x-request-timeout")
-        if text is None:
-            return None
-        if not _POSITIVE_DECIMAL.fullmatch(text):
-            raise InvalidHeader("X-Request-Timeout must be decimal seconds above 0")
-        return float(text)
+        return None if text is None else read_timeout(text)
+
+
+def read_timeout(text: str) -> float:
+    """The seconds that ``X-Request-Timeout`` says.
+
+    Raises:
+        InvalidHeader: it is not a decimal number above 0.
+    """
+    if not _POSITIVE_DECIMAL.fullmatch(text):
+        raise InvalidHeader("X-Request-Timeout must be decimal seconds above 0")
+    return float(text)
 
 
 def invalid_body(path: str, message: str) -> InvalidBody:

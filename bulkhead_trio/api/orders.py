@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bulkhead_trio.api._callers import belongs_to
 from bulkhead_trio.api._problem import problem_of
 from bulkhead_trio.api._wire import rate_limit_headers, wire_time
 from bulkhead_trio.api.messages import Request, Response, invalid_body
@@ -20,7 +21,7 @@ from bulkhead_trio.observe._totals_rules import total
 from bulkhead_trio.observe.snapshots import CensusTaker
 from bulkhead_trio.orders import OrderDesk
 from bulkhead_trio.policies.queue import Priority
-from bulkhead_trio.tenancy import ApiKeyGuard
+from bulkhead_trio.tenancy import ApiKeyGuard, Caller
 
 LONGEST_ID = 128
 """Characters of an order's or a user's id."""
@@ -31,6 +32,9 @@ LARGEST_EXPONENT = 40
 
 PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
 _NAMES = {int(priority): name for name, priority in PRIORITIES.items()}
+
+_OF_TENANT = " "
+"""Between a tenant's id and its user's: in neither is there a space."""
 
 _USER_ID = re.compile(r"[!-~]{1,128}")
 
@@ -72,8 +76,21 @@ class OrdersResource:
 
     def post(self, request: Request) -> Response | Awaitable[Response]:
         """Who is it → the user's quota → the body → the desk."""
-        self._guard.check(request.headers.get("x-api-key"))
+        caller = self._guard.check(request.headers.get("x-api-key"))
+        if caller is None or isinstance(caller, Caller):
+            return self._post(caller, request)
+        return self._post_when_known(caller, request)
+
+    async def _post_when_known(self, caller: Awaitable[Caller], request: Request) -> Response:
+        begun = self._post(await caller, request)
+        return begun if isinstance(begun, Response) else await begun
+
+    def _post(self, caller: Caller | None, request: Request) -> Response | Awaitable[Response]:
         user_id = _user_id(request)
+        if caller is not None:
+            belongs_to(request, caller.tenant.id)
+            # Two tenants may call their users the same.
+            user_id = f"{caller.tenant.id}{_OF_TENANT}{user_id}"
         decision = self._desk.take_quota(user_id)
         headers = rate_limit_headers("orders", decision, wall_clock=time.time())
         if decision.allowed:
@@ -100,16 +117,23 @@ class OrdersResource:
         return Response.json(body, status=202)
 
     async def get(self, request: Request) -> Response:
-        """One order."""
-        self._guard.check(request.headers.get("x-api-key"))
+        """One order; a tenant's is there for that tenant only."""
+        caller = await self._identify(request)
         order_id = request.path_values["orderId"]
         if not is_order_id(order_id):
             raise NotFound("There is no order with this id.")
-        return Response.json(_wire(await self._desk.find(order_id, timeout=request.timeout())))
+        record = await self._desk.find(order_id, timeout=request.timeout())
+        owner, of_tenant, _ = record.order.user_id.partition(_OF_TENANT)
+        if of_tenant and (caller is None or caller.tenant.id != owner):
+            raise NotFound("There is no order with this id.")
+        return Response.json(_wire(record))
 
     async def metrics(self, request: Request) -> Response:
-        """What the desks of all processes hold; asks nothing that could be held up."""
-        self._guard.check(request.headers.get("x-api-key"))
+        """What the desks of all processes hold; asks nothing that could be held up.
+
+        But for whose a key is, where one is sent that nothing is known of.
+        """
+        await self._identify(request)
         orders = total(await self._census.take()).orders
         return Response.json(
             {
@@ -121,6 +145,14 @@ class OrdersResource:
                 "circuitBreakerFailures": orders.breaker.failures,
             }
         )
+
+    async def _identify(self, request: Request) -> Caller | None:
+        caller = self._guard.check(request.headers.get("x-api-key"))
+        if caller is not None and not isinstance(caller, Caller):
+            caller = await caller
+        if caller is not None:
+            belongs_to(request, caller.tenant.id)
+        return caller
 
 
 def is_order_id(text: str) -> bool:

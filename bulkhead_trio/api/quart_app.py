@@ -10,6 +10,7 @@ import structlog
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
+from bulkhead_trio.api._asgi import ASGIApp
 from bulkhead_trio.api._problem import problem, problem_of_status
 from bulkhead_trio.api.data_plane import LISTENER, DataPlane
 from bulkhead_trio.api.drain import DrainGate
@@ -23,7 +24,11 @@ _log = structlog.get_logger("bulkhead_trio.api")
 
 
 def create_quart_app(
-    resources: Sequence[Resource], *, gate: DrainGate, max_body_bytes: int
+    resources: Sequence[Resource],
+    *,
+    gate: DrainGate,
+    max_body_bytes: int,
+    gateway: ASGIApp | None = None,
 ) -> QuartTrio:
     """Bind every resource's handlers to a new application, the hot ones in front of it.
 
@@ -31,6 +36,7 @@ def create_quart_app(
         resources: what it answers.
         gate: counts requests under way.
         max_body_bytes: the largest body that a handler is given.
+        gateway: answers what is no path of ours.
     """
     app = QuartTrio(__name__, static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = max_body_bytes
@@ -50,7 +56,11 @@ def create_quart_app(
     app.register_error_handler(Exception, _mistake)
     # Quart's own place for middleware.
     plane: Any = DataPlane(
-        cast("Any", app.asgi_app), resources, gate=gate, max_body_bytes=max_body_bytes
+        cast("Any", app.asgi_app),
+        resources,
+        gate=gate,
+        max_body_bytes=max_body_bytes,
+        gateway=gateway,
     )
     app.asgi_app = plane  # type: ignore[method-assign]
     return app
@@ -77,6 +87,9 @@ def _quart_response(response: Response) -> quart.Response:
     made = quart.Response(response.body, status=response.status, content_type=response.content_type)
     for name, value in response.headers:
         made.headers.add(name.decode("ascii"), value.decode("ascii"))
+    if response.status == 204:  # has no length, not even 0 (RFC 9110, 8.6)
+        made.headers.remove("content-type")
+        made.headers.remove("content-length")
     return made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeAlias
 from urllib.parse import unquote
 
@@ -58,6 +58,44 @@ class Resource(Protocol):
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
+
+
+RESERVED = ("/admin",)
+"""Ours with everything below, also what is not there: nobody's route may look like it."""
+
+
+class OwnPaths:
+    """Which paths are ours; everything else is a tenant's.
+
+    Args:
+        routes: all of ours.
+    """
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._exact: set[str] = set()
+        self._segments: dict[int, list[tuple[str | None, ...]]] = {}
+        for route in routes:
+            if "{" not in route.path:
+                self._exact.add(route.path)
+                continue
+            pattern = tuple(
+                None if part.startswith("{") else part for part in route.path.split("/")
+            )
+            patterns = self._segments.setdefault(len(pattern), [])
+            if pattern not in patterns:
+                patterns.append(pattern)
+
+    def __contains__(self, path: object) -> bool:
+        """Whether ``path``, decoded, is one of ours, whatever the method."""
+        if path in self._exact:
+            return True
+        if not isinstance(path, str):
+            return False
+        parts = path.split("/")
+        for pattern in self._segments.get(len(parts), ()):
+            if all(want is None or want == part for want, part in zip(pattern, parts, strict=True)):
+                return True
+        return any(path == each or path.startswith(each + "/") for each in RESERVED)
 
 
 async def answer(handler: Handler, request: Request) -> Response:

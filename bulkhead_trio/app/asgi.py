@@ -20,6 +20,8 @@ from bulkhead_trio.api.messages import Response
 from bulkhead_trio.app.composition import Application, open_application
 from bulkhead_trio.app.ground import open_ground
 from bulkhead_trio.config import Settings, load_settings
+from bulkhead_trio.http import hypercorn_worker
+from bulkhead_trio.http.extensions import extensions_of
 from bulkhead_trio.observe.logs import configure_logging
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -35,6 +37,8 @@ REFUSAL_EXTENSION = "websocket.http.response"
 def create_app(settings: Settings | None = None) -> ASGIApplication:
     """The application for any ASGI server that runs on Trio and speaks lifespan.
 
+    If that is Hypercorn, a client could end it with two lines: `hypercorn_worker.mend` is applied.
+
     Args:
         settings: by default those of the environment, and of the file that ``BULKHEAD_CONFIG``
             names, as ``bulkhead-trio serve`` reads them. What they say of listeners, processes and
@@ -45,6 +49,7 @@ def create_app(settings: Settings | None = None) -> ASGIApplication:
     """
     if settings is None:
         settings = load_settings(environ=os.environ, overrides={})
+    hypercorn_worker.mend()
     return ASGIApplication(settings)
 
 
@@ -124,7 +129,7 @@ class ASGIApplication:
 async def _refuse(response: Response, scope: Scope, send: Send) -> None:
     if scope["type"] == "http":
         await send_response(send, response, closes=True)
-    elif REFUSAL_EXTENSION not in scope.get("extensions", {}):
+    elif REFUSAL_EXTENSION not in extensions_of(scope):
         await send({"type": "websocket.close"})
     else:
 

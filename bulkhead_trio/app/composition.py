@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -23,6 +23,8 @@ from bulkhead_trio.api.messages import Listener
 from bulkhead_trio.api.metrics import MetricsResource
 from bulkhead_trio.api.orders import OrdersResource
 from bulkhead_trio.api.quart_app import create_quart_app
+from bulkhead_trio.api.routes import Resource
+from bulkhead_trio.app.gateway import Gateway, Ledger, open_gateway, open_ledger
 from bulkhead_trio.app.ground import CONNECT_SECONDS, Ground
 from bulkhead_trio.config import Settings, TierSettings
 from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool
@@ -32,11 +34,14 @@ from bulkhead_trio.http.handover import TLSFront
 from bulkhead_trio.http.hypercorn_front import HypercornFront
 from bulkhead_trio.observe._totals_rules import total_serving
 from bulkhead_trio.observe.access_log import AccessLog, JSONAccessLog, open_access_log
+from bulkhead_trio.observe.logs import log_outlet
 from bulkhead_trio.observe.metrics import Durations
+from bulkhead_trio.observe.outlet import Outlet
 from bulkhead_trio.observe.snapshots import CensusTaker, ServingSnapshot
 from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
 from bulkhead_trio.policies.breaker import BreakerTransition, CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment, SupervisorCrashed
+from bulkhead_trio.policies.queue import FairQueue
 from bulkhead_trio.policies.rate import FixedWindow, RateLimiter
 from bulkhead_trio.tenancy import ApiKeyGuard, TierResolver
 from bulkhead_trio.tiers import Tier, says_nothing_of_the_database
@@ -88,12 +93,13 @@ async def open_application(
         make_census: where there are other processes, something else than the default.
         logged: what every line of the access log says.
     """
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         tiers: dict[str, Tier[Connection]] = {}
         fronts: list[Front] = []
         durations = Durations()
+        ledger = await stack.enter_async_context(open_ledger(settings, ground))
         for tier_settings in settings.tiers:
-            tier = _make_tier(tier_settings, ground.conninfo, durations)
+            tier = _make_tier(tier_settings, ground.conninfo, durations, ledger.directory.weight_of)
             tiers[tier.name] = tier
             await nursery.start(tier.run)
         operations = create_pool(
@@ -106,11 +112,23 @@ async def open_application(
         )
         if isinstance(access_log, JSONAccessLog):
             await nursery.start(access_log.run)
-        reader = ProcessReader(tiers, desk, durations, lambda: _serving(fronts))
+        outlet = log_outlet()
+        nursery.start_soon(outlet.run)
+        reader = ProcessReader(tiers, desk, durations, lambda: _serving(fronts, outlet))
         census = make_census(reader)
-        yield _compose(
-            settings, tiers, operations, desk, ground.admin_key, census, fronts, access_log
+        gate = DrainGate()
+        guard = AdminGuard(
+            ground.admin_key,
+            is_public=settings.metrics_public,
+            trusted_proxies=settings.trusted_proxies,
         )
+        gateway = await stack.enter_async_context(
+            open_gateway(settings, ledger, tiers, gate, guard)
+        )
+        yield _compose(
+            settings, tiers, operations, desk, gate, guard, census, fronts, access_log, ledger,
+            gateway,
+        )  # fmt: skip
         nursery.cancel_scope.cancel()
 
 
@@ -119,31 +137,40 @@ def _compose(
     tiers: Mapping[str, Tier[Connection]],
     operations: Pool[Connection],
     desk: OrderDesk,
-    admin_key: str,
+    gate: DrainGate,
+    guard: AdminGuard,
     census: CensusTaker,
     fronts: list[Front],
     access_log: AccessLog,
+    ledger: Ledger,
+    gateway: Gateway,
 ) -> Application:
     async def database_answers() -> None:
         async with operations.acquire() as connection:
             await connection.execute("SELECT 1")
 
-    gate = DrainGate()
-    guard = AdminGuard(admin_key, is_public=settings.metrics_public)
     names = tuple(tiers)
-    resources = (
+    resources: tuple[Resource, ...] = (
         HealthResource({"database": database_answers}, gate),
         DataResource(
             tiers,
-            TierResolver(names, trust_header=settings.trust_tier_header),
+            TierResolver(
+                names, trust_header=settings.trust_tier_header, directory=ledger.directory
+            ),
             allow_force_error=settings.force_error_enabled,
         ),
-        OrdersResource(desk, ApiKeyGuard(is_required=settings.is_production), census),
+        OrdersResource(desk, _key_guard(settings, ledger), census),
         MetricsResource(census, guard, reasons=REFUSALS),
         DescriptionResource(version=version("bulkhead-trio"), tiers=names, guard=guard),
+        *gateway.resources,
     )
-    app: Any = create_quart_app(resources, gate=gate, max_body_bytes=settings.max_body_bytes)
-    limits = RequestLimits(max_body_bytes=settings.max_body_bytes)
+    app: Any = create_quart_app(
+        resources,
+        gate=gate,
+        max_body_bytes=settings.max_body_bytes,
+        gateway=gateway.plane,
+    )
+    limits = RequestLimits()
     listeners: tuple[Listener, ...] = ("public", "admin")
     sides: dict[Listener, Any] = {
         name: Edge(app, gate=gate, limits=limits, listener=name, access_log=access_log)
@@ -152,7 +179,16 @@ def _compose(
     return Application(sides=sides, gate=gate, tiers=tiers, fronts=fronts)
 
 
-def _make_tier(settings: TierSettings, conninfo: str, durations: Durations) -> Tier[Connection]:
+def _key_guard(settings: Settings, ledger: Ledger) -> ApiKeyGuard:
+    return ApiKeyGuard(is_required=settings.is_production, directory=ledger.directory)
+
+
+def _make_tier(
+    settings: TierSettings,
+    conninfo: str,
+    durations: Durations,
+    weight: Callable[[Hashable], float],
+) -> Tier[Connection]:
     limiter = None
     if settings.rate_limit is not None:
         rule = FixedWindow(limit=settings.rate_limit, seconds=settings.window)
@@ -164,7 +200,9 @@ def _make_tier(settings: TierSettings, conninfo: str, durations: Durations) -> T
         compartment=Compartment(
             settings.name,
             workers=settings.workers,
-            queue=settings.queue,
+            # Tenants that share the tier are served in turn; as long as the line is not full, any
+            # of them may have all of it.
+            queue=FairQueue(settings.queue, weight=weight, reserved_share=0, makes_room=True),
             listeners=(_log_crash,),
         ),
         breaker=CircuitBreaker(
@@ -206,9 +244,9 @@ async def _open_order_desk(settings: Settings, conninfo: str, nursery: trio.Nurs
     return desk
 
 
-def _serving(fronts: list[Front]) -> ServingSnapshot:
-    """The numbers of the fronts; Hypercorn's have few."""
-    parts = []
+def _serving(fronts: list[Front], outlet: Outlet) -> ServingSnapshot:
+    """The numbers of the fronts, of which Hypercorn's have few, and of the log."""
+    parts = [ServingSnapshot(log_lines_dropped=outlet.dropped)]
     for front in fronts:
         if not isinstance(front, HTTPServer):
             parts.append(ServingSnapshot(connections={"open": front.connections}))

@@ -34,10 +34,12 @@ class Ground:
     Attributes:
         conninfo: libpq's connection string of the database, migrated.
         admin_key: what opens the admin surface.
+        secret_key: pepper of API keys.
     """
 
     conninfo: str = attrs.field(repr=False)
     admin_key: str = attrs.field(repr=False)
+    secret_key: str = attrs.field(repr=False)
 
 
 @asynccontextmanager
@@ -52,17 +54,16 @@ async def open_ground(settings: Settings, *, announce: Announce) -> AsyncIterato
     admin_key = kept_secret(
         settings.admin_api_key, settings.data_dir / "admin.key", "The admin key", announce
     )
-    # Nothing is encrypted or peppered with it yet; it is made now so that it never changes later.
-    kept_secret(settings.secret_key, settings.data_dir / "secret.key", "The secret key", announce)
+    secret_key = kept_secret(
+        settings.secret_key, settings.data_dir / "secret.key", "The secret key", announce
+    )
     for variable in settings.short_secrets:
         _log.warning("secret_is_short", variable=variable)
     if settings.tls_key is not None and is_exposed(settings.tls_key):
         _log.warning("tls_key_is_readable_by_all", path=str(settings.tls_key))
-    if settings.redis_url is not None:
-        _log.warning("redis_not_used", reason="this version keeps its state in memory")
     async with _database(settings, announce) as conninfo:
         await _prepare_database(conninfo, settings, announce)
-        yield Ground(conninfo, admin_key)
+        yield Ground(conninfo, admin_key, secret_key)
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from bulkhead_trio.app.ground import Announce, open_ground
 from bulkhead_trio.app.opening import announce_ready, open_all
 from bulkhead_trio.config import Settings
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.handover import Handover, TLSFront
+from bulkhead_trio.http.handover import TLSFront
 from bulkhead_trio.http.hypercorn_front import HypercornFront
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.http.tls import server_context
@@ -125,13 +125,11 @@ async def serve_application(
         connections=_most_connections(settings),
         refusals_per_second=settings.refusals_per_second or None,
     )
-    handovers: list[Handover] = []
     async with trio.open_nursery() as nursery:
         for name, side in application.sides.items():
             if name not in listeners:
                 continue
-            front, others = _fronts(settings, name, side, limits)
-            handovers += others
+            front = _front(settings, name, side, limits)
             await nursery.start(front.serve, list(listeners[name]))
             application.fronts.append(front)
         # What is here now stays: the collector need not look at it again and again, which would
@@ -141,28 +139,27 @@ async def serve_application(
         on_ready()
         stopping.serving()
         await stopping.requested.wait()
-        await _drain(application.gate, [*application.fronts, *handovers], stopping.grace)
+        await _drain(application.gate, application.fronts, stopping.grace)
         nursery.cancel_scope.deadline = trio.current_time() + CLOSING_SECONDS
 
 
-def _fronts(
-    settings: Settings, listener: Listener, side: Any, limits: ConnectionLimits
-) -> tuple[Front, list[Handover]]:
-    """Who serves a listener, and who serves what that one hands over."""
+def _front(settings: Settings, listener: Listener, side: Any, limits: ConnectionLimits) -> Front:
+    """Who serves a listener. WebSockets are the gateway's to pass on, so nothing is handed over."""
     certificate, key = settings.tls_certificate, settings.tls_key
     if listener == "public" and certificate is not None and key is not None:
-        context = server_context(certificate, key)
-        return TLSFront(side, context, limits=limits, render_error=unreadable_request), []
+        return TLSFront(
+            side,
+            server_context(certificate, key),
+            limits=limits,
+            render_error=unreadable_request,
+            tunnels=True,
+        )
     if settings.http == "hypercorn":
-        return HypercornFront(side, limits=limits, render_error=unreadable_request), []
-    handover = Handover(side, limits=limits, render_error=unreadable_request)
-    server = HTTPServer(side, limits=limits, render_error=unreadable_request, handover=handover)
-    return server, [handover]
+        return HypercornFront(side, limits=limits, render_error=unreadable_request, tunnels=True)
+    return HTTPServer(side, limits=limits, render_error=unreadable_request, tunnels=True)
 
 
-async def _drain(
-    gate: DrainGate, fronts: Sequence[Front | Handover], grace: trio.CancelScope
-) -> None:
+async def _drain(gate: DrainGate, fronts: Sequence[Front], grace: trio.CancelScope) -> None:
     """Refuse new work, wait for what runs as long as ``grace`` allows, then close."""
     gate.close()
     with grace:

@@ -12,7 +12,9 @@ from bulkhead_trio.cli._options import config_option
 from bulkhead_trio.cli.config import config
 from bulkhead_trio.cli.db import db
 from bulkhead_trio.cli.doctor import doctor
+from bulkhead_trio.cli.gateway import gateway
 from bulkhead_trio.cli.serve import serve
+from bulkhead_trio.cli.tenants import tenants
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,6 +30,8 @@ def main(config_path: object) -> None:
       DATABASE_URL=postgresql://... bulkhead-trio serve
       bulkhead-trio --config prod.toml doctor    would it run here?
       bulkhead-trio config show                  what is configured, and why
+      bulkhead-trio tenants create acme --tier pro
+      bulkhead-trio gateway export > gateway.toml
 
     Every setting is a variable of the environment or a key of a TOML file; options win over
     variables, variables over the file.
@@ -37,5 +41,5 @@ def main(config_path: object) -> None:
     """
 
 
-for _command in (serve, db, config, doctor):
+for _command in (serve, db, config, doctor, tenants, gateway):
     main.add_command(_command)

@@ -47,7 +47,7 @@ def report(error: BaseException) -> int | None:
     Returns:
         The exit code; ``None``, with nothing said, for an error that nobody expected.
     """
-    if any(isinstance(leaf, KeyboardInterrupt) for leaf in _leaves(error)):
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves(error)):
         click.echo("Interrupted.", err=True)
         return INTERRUPTED
     if isinstance(error, ConfigurationError):
@@ -63,10 +63,10 @@ def report(error: BaseException) -> int | None:
 
 def expected_lines(error: BaseException) -> list[str] | None:
     """A line for each error in ``error``; ``None`` if one of them is a defect."""
-    leaves = tuple(_leaves(error))
-    if not all(isinstance(leaf, _expected()) for leaf in leaves):
+    found = tuple(leaves(error))
+    if not all(isinstance(leaf, _expected()) for leaf in found):
         return None
-    return [one_line(leaf) for leaf in leaves]
+    return [one_line(leaf) for leaf in found]
 
 
 def one_line(error: BaseException) -> str:
@@ -77,10 +77,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or NAMELESS.get(type(error).__name__, type(error).__name__)
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors in a group, and in the groups in it; one that is no group is its own only one."""
     if isinstance(error, BaseExceptionGroup):
         for each in error.exceptions:
-            yield from _leaves(each)
+            yield from leaves(each)
     else:
         yield error
 

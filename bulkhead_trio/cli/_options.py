@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import click
 
@@ -60,23 +60,26 @@ config_option = click.option(
 )
 
 
-def configured(*fields: str) -> Callable[[Callable[[Read], None]], Callable[..., None]]:
+def configured(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command ``--config``, the options of some settings, and a way to read them all.
 
     The values are not checked here but with all other settings, so that every mistake is listed.
+    What is no setting, the command is given as it is.
     """
 
-    def decorate(command: Callable[[Read], None]) -> Callable[..., None]:
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def with_options(config_path: Path | None, **overrides: str | None) -> None:
+        def with_options(config_path: Path | None, **given: Any) -> None:
             shared = click.get_current_context().find_root().params.get("config_path")
+            overrides = {field: given.pop(field) for field in fields}
             command(
                 functools.partial(
                     explain_settings,
                     config_path=config_path or shared,
                     environ=os.environ,
                     overrides=overrides,
-                )
+                ),
+                **given,
             )
 
         decorated = with_options

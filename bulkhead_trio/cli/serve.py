@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import signal
+import sys
 
 import click
 
@@ -28,9 +31,29 @@ def serve(read: Read) -> None:
       bulkhead-trio serve --config bulkhead.toml --data-dir /var/lib/bulkhead
       BULKHEAD_TIERS__FREE__RATE_LIMIT=100000 bulkhead-trio serve
     """
+    # Until the server listens for signals, which takes a second, there is nothing to give back.
+    signal.signal(signal.SIGTERM, _leave)
     settings = read().settings
     import trio
 
+    from bulkhead_trio.observe.outlet import Outlet
     from bulkhead_trio.workers import serve as serve_app
 
-    trio.run(functools.partial(serve_app, settings, announce=click.echo))
+    # A server does not wait for whoever reads what it says.
+    said = Outlet(sys.stdout)
+    try:
+        trio.run(
+            functools.partial(
+                serve_app, settings, announce=lambda sentence: said.write(f"{sentence}\n")
+            )
+        )
+    finally:
+        said.finish()
+
+
+def _leave(*_: object) -> None:
+    """Told to stop before anything was begun, or after all was given back: that is no failure.
+
+    Raised from here, `SystemExit` could come up anywhere, within Trio's own loop too.
+    """
+    os._exit(0)

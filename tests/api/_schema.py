@@ -77,5 +77,5 @@ def _check_value(schema: Any, value: Any, at: str) -> None:
         assert value <= schema["maximum"], f"{at}: {value!r}"
     if "pattern" in schema:
         assert re.search(schema["pattern"], value), f"{at}: {value!r}"
-    if schema.get("format") == "date-time":
+    if schema.get("format") == "date-time" and value is not None:
         assert datetime.datetime.fromisoformat(value).tzinfo is not None, f"{at}: {value!r}"

@@ -11,25 +11,33 @@ import trio
 
 from bulkhead_trio.api._openapi import openapi_document
 from bulkhead_trio.api._problem import CONTENT_TYPE
-from bulkhead_trio.api.admin import AdminGuard
+from bulkhead_trio.api.admin import AdminDoor, AdminGuard
+from bulkhead_trio.api.audit import AuditResource
 from bulkhead_trio.api.census import Alone, ProcessReader
 from bulkhead_trio.api.data import DataResource
 from bulkhead_trio.api.description import DescriptionResource
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits
+from bulkhead_trio.api.gateway_routes import RoutesResource
 from bulkhead_trio.api.health import HealthResource
 from bulkhead_trio.api.messages import Listener
 from bulkhead_trio.api.metrics import MetricsResource
 from bulkhead_trio.api.orders import OrdersResource
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.api.routes import Resource
+from bulkhead_trio.api.tenants import TenantsResource
 from bulkhead_trio.database import Pool
+from bulkhead_trio.database.audit import AuditStore
+from bulkhead_trio.database.changes import Changed
+from bulkhead_trio.database.routes import RouteStore
+from bulkhead_trio.database.tenants import TenantStore
+from bulkhead_trio.http.client.network import NetworkPolicy
 from bulkhead_trio.observe.metrics import Durations
 from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
 from bulkhead_trio.policies.breaker import CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment
 from bulkhead_trio.policies.rate import FixedWindow, RateLimiter
-from bulkhead_trio.tenancy import ApiKeyGuard, TierResolver
+from bulkhead_trio.tenancy import ApiKeyGuard, KeyMaker, TierResolver
 from bulkhead_trio.testing import (
     Answer,
     ASGIClient,
@@ -50,7 +58,16 @@ PATHS = (
 )  # fmt: skip
 """What anybody can ``GET`` without knowing more."""
 
-ALL_PATHS = ("/api/orders", "/api/orders/{orderId}", *PATHS)
+ADMIN_OPERATIONS = (
+    "POST /admin/tenants", "GET /admin/tenants", "GET /admin/tenants/{id}",
+    "PATCH /admin/tenants/{id}", "DELETE /admin/tenants/{id}", "POST /admin/tenants/{id}/keys",
+    "DELETE /admin/tenants/{id}/keys/{keyId}", "GET /admin/tenants/{id}/routes",
+    "POST /admin/routes", "GET /admin/routes/{id}", "PATCH /admin/routes/{id}",
+    "DELETE /admin/routes/{id}", "GET /admin/routes/{id}/health", "GET /admin/audit",
+)  # fmt: skip
+
+ALL_PATHS = ("/api/orders", "/api/orders/{orderId}", *ADMIN_OPERATIONS, *PATHS)
+"""Every operation; where a path has several, with its method."""
 
 GENERAL_HEADERS = {
     "content-type", "content-length", "connection", "cache-control", "x-content-type-options",
@@ -95,10 +112,38 @@ def make_world(*, is_public: bool = True, rate_limit: int = 100, query_seconds: 
         HealthResource({"database": database_answers}, gate),
         DataResource(tiers, TierResolver(TIERS, trust_header=is_public), allow_force_error=True),
         OrdersResource(desk, ApiKeyGuard(is_required=not is_public), census),
+        *admin_resources(Pool("ops", database.connect, max_size=1), guard),
         MetricsResource(census, guard, reasons=()),
         DescriptionResource(version="1.2.3", tiers=TIERS, guard=guard),
     )
     return World(database, orders, desk, tiers, gate, resources)
+
+
+def admin_resources(pool: Pool[Any], guard: AdminGuard) -> tuple[Resource, ...]:
+    """What is under ``/admin``; a scripted database can answer none of it."""
+    door = AdminDoor(guard, has_own_listener=False)
+    tenants, routes = TenantStore(pool), RouteStore(pool)
+    return (
+        TenantsResource(tenants, KeyMaker(b"pepper"), door, tiers=TIERS, changed=_nobody_listens),
+        RoutesResource(
+            routes,
+            tenants,
+            door,
+            check_url=NetworkPolicy().check_url,
+            health=_NoHealth(),
+            changed=_nobody_listens,
+        ),
+        AuditResource(AuditStore(pool), door),
+    )
+
+
+class _NoHealth:
+    def report(self, route_id: str) -> None:  # noqa: ARG002
+        return None
+
+
+def _nobody_listens(changed: Changed) -> None:
+    pass
 
 
 def make_tier(name: str, database: ScriptedDatabase, rate_limit: int) -> Tier[Any]:
@@ -127,8 +172,12 @@ async def running(world: World) -> AsyncIterator[ASGIClient]:
 
 
 def operation(path: str) -> Any:
-    """The one operation of a path."""
-    (found,) = (each for name, each in DOCUMENT["paths"][path].items() if name != "parameters")
+    """The one operation of a path; where it has several, the one of ``"METHOD path"``."""
+    method, _, rest = path.rpartition(" ")
+    item = DOCUMENT["paths"][rest]
+    if method:
+        return item[method.lower()]
+    (found,) = (each for name, each in item.items() if name != "parameters")
     return found
 
 
@@ -155,10 +204,13 @@ def assert_as_described(path: str, answer: Answer) -> None:
 
 def assert_is(response: Any, answer: Answer) -> None:
     """An answer is the one that a response object describes."""
+    named = {name.lower() for name in response["headers"]}
+    assert answer.headers.keys() - GENERAL_HEADERS <= named
+    if answer.status == 204:
+        assert (answer.body, response["content"]) == (b"", {})
+        return
     content = response["content"][answer.headers["content-type"]]
     if "json" in answer.headers["content-type"]:
         check(DOCUMENT, content["schema"], answer.json())
     if answer.headers["content-type"] == CONTENT_TYPE:
         assert answer.json()["code"] in content["examples"]
-    named = {name.lower() for name in response["headers"]}
-    assert answer.headers.keys() - GENERAL_HEADERS <= named

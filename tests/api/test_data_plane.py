@@ -9,12 +9,13 @@ import pytest
 import trio
 import trio.testing
 
-from bulkhead_trio.api.data_plane import CANCELS, DataPlane
+from bulkhead_trio.api.data_plane import DataPlane
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.api.routes import Route
+from bulkhead_trio.http.extensions import ACCOUNT, CANCELS, REFUSED
 from bulkhead_trio.testing import ASGIClient
 
 from ._world import make_world, running
@@ -127,6 +128,58 @@ async def ignore(message: Any) -> None:
     pass
 
 
+@pytest.mark.parametrize("extensions", [None, {}, ...])
+@pytest.mark.parametrize(("path", "status"), [("/read", 200), ("//", 404), ("/wait", 200)])
+async def test_server_need_not_have_extensions(
+    autojump_clock: trio.testing.MockClock, extensions: Any, path: str, status: int
+) -> None:
+    """ASGI lets a server leave that member out of its scopes, or empty; the answer is the same."""
+    edge = Edge(
+        plane_of(Resources(), DrainGate()),
+        gate=DrainGate(),
+        limits=RequestLimits(),
+        listener="public",
+    )
+    scope = scope_of("POST" if path == "/read" else "GET", path, cancels=False)
+    del scope["extensions"]
+    if extensions is not ...:
+        scope["extensions"] = extensions
+    received: list[dict[str, Any]] = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        if received:
+            return received.pop()
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await edge(scope, receive, send)
+    assert sent[0]["status"] == status
+    assert len(sent) == 2
+
+
+@pytest.mark.parametrize("extensions", [None, ...])
+async def test_web_socket_is_refused_without_extensions(extensions: Any) -> None:
+    """By closing it, where the server has no way to answer a handshake."""
+    edge = Edge(nothing, gate=DrainGate(), limits=RequestLimits(), listener="public")
+    scope = {"type": "websocket", "path": "/", "raw_path": b"/", "headers": []}
+    if extensions is not ...:
+        scope["extensions"] = extensions
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await edge(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
 async def test_client_that_goes_cancels_its_work_under_any_server(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -190,6 +243,46 @@ async def test_body_in_pieces_is_put_together_and_bounded() -> None:
         assert said in sent[1]["body"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "length", "status"),
+    [
+        ("POST", "/read", 10, 200), ("POST", "/read", 11, 413), ("GET", "/wait", 11, 413),
+        ("GET", "/read", 11, 413), ("POST", "/of/a/tenant", 11, 202),
+        ("POST", "/of/a/tenant", 10**12, 202),
+    ],
+)  # fmt: skip
+async def test_body_announced_too_large_is_refused_for_our_own_paths(
+    method: str, path: str, length: int, status: int
+) -> None:
+    """Before a byte of it is read, and the connection ends; what is passed on has no such bound."""
+    gate = DrainGate()
+    plane = DataPlane(nothing, (Resources(),), gate=gate, max_body_bytes=10, gateway=accepting)
+    edge = Edge(plane, gate=gate, limits=RequestLimits(), listener="public")
+    scope = scope_of(method, path, cancels=True)
+    scope["headers"] = [(b"content-length", b"%d" % length)]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        assert status != 413
+        return {"type": "http.request", "body": b"x" * 10, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await edge(scope, receive, send)
+    assert sent[0]["status"] == status
+    if status == 413:
+        assert b'"code":"body_too_large"' in sent[1]["body"]
+        assert b'"instance":"%s"' % path.encode() in sent[1]["body"]
+        assert (b"connection", b"close") in sent[0]["headers"]
+
+
+async def accepting(scope: Any, receive: Any, send: Any) -> None:
+    """A gateway, as far as the data plane knows one."""
+    await send({"type": "http.response.start", "status": 202, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def test_refusal_is_answered_in_one_step() -> None:
     """What needs no waiting passes no checkpoint before its answer is sent."""
     world = make_world(rate_limit=1)
@@ -208,5 +301,5 @@ async def test_refusal_is_answered_in_one_step() -> None:
         with trio.testing.assert_no_checkpoints():
             await edge(scope, None, send)  # type: ignore[arg-type]
         assert sent[0]["status"] == 429
-        assert scope["bulkhead_trio.account"] == "free"
-        assert scope["bulkhead_trio.refused"] is True
+        assert scope[ACCOUNT] == "free"
+        assert scope[REFUSED] is True

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bulkhead_trio.api._openapi import openapi_document
+from bulkhead_trio.api._openapi._route_words import WORDS
 from bulkhead_trio.api._problem import CONTENT_TYPE, KINDS
 
 from ._schema import check, resolve
@@ -70,7 +71,10 @@ async def test_document_has_exactly_the_routes_of_the_resources() -> None:
         for method in item
         if method != "parameters"
     }
-    assert set(ALL_PATHS) == {path for _, path in routes}
+    named = {path.rpartition(" ")[::2] for path in ALL_PATHS}
+    assert {path for _, path in named} == {path for _, path in routes}
+    assert {(method.lower(), path) for method, path in named if method} <= routes
+    assert len(named) == len(routes)
 
 
 def test_document_operations_have_ids_tags_and_answers_of_their_own() -> None:
@@ -80,7 +84,7 @@ def test_document_operations_have_ids_tags_and_answers_of_their_own() -> None:
     tags = {tag["name"] for tag in DOCUMENT["tags"]}
     for path in ALL_PATHS:
         assert set(operation(path)["tags"]) <= tags
-        assert {"200", "202"} & operation(path)["responses"].keys()
+        assert {"200", "201", "202", "204"} & operation(path)["responses"].keys()
         for status in operation(path)["responses"]:
             assert 200 <= int(status) < 600
             assert described(path, int(status))["description"]
@@ -126,7 +130,9 @@ def test_document_example_of_a_code_is_a_problem_of_that_code(code: str) -> None
 
 @pytest.mark.parametrize("path", ALL_PATHS)
 def test_document_examples_fit_their_schemas(path: str) -> None:
-    """The examples of answers and parameters are what the schemas say."""
+    """The examples of answers, bodies and parameters are what the schemas say."""
+    for content in operation(path).get("requestBody", {}).get("content", {}).values():
+        check(DOCUMENT, content["schema"], content["example"])
     for status in operation(path)["responses"]:
         for content in described(path, int(status))["content"].values():
             if "example" in content:
@@ -156,3 +162,23 @@ def test_document_names_the_tiers_that_it_is_given() -> None:
     for tier in TIERS:
         assert f'"{tier}"' not in text
         assert f"X-Tenant-Tier: {tier}" not in text
+
+
+def test_document_has_words_for_every_member_of_a_route() -> None:
+    """None is without, and there are none for what is not there."""
+    schemas = DOCUMENT["components"]["schemas"]
+    parts = {"": "NewRoute", "upstream": "Upstream", "transform": "Transform",
+             "resilience": "Resilience"}  # fmt: skip
+
+    def members(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+        for name, member in schema["properties"].items():
+            where = f"{path}.{name}" if path else name
+            if "$ref" not in member:
+                yield where, member["description"]
+                if "properties" in member:
+                    yield from members(member, where)
+
+    found = dict(each for at, name in parts.items() for each in members(schemas[name], at))
+    found |= {name: schemas[part]["description"] for name, part in parts.items() if name}
+    assert found == dict(WORDS)
+    assert all(found.values())

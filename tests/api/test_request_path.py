@@ -105,7 +105,7 @@ async def open_house(
         gate=gate,
         max_body_bytes=1000,
     )
-    edge = Edge(app, gate=gate, limits=RequestLimits(max_body_bytes=1000), listener="public")
+    edge = Edge(app, gate=gate, limits=RequestLimits(), listener="public")
     async with trio.open_nursery() as nursery:
         for tier in tiers.values():
             await nursery.start(tier.run)

@@ -22,7 +22,32 @@ COMMANDS = [
     ("config", "check"),
     ("config", "show"),
     ("doctor",),
+    *(
+        ("tenants", name)
+        for name in (
+            "list",
+            "show",
+            "create",
+            "update",
+            "rotate-key",
+            "revoke-key",
+            "delete",
+        )
+    ),
+    ("gateway", "export"),
+    ("gateway", "apply"),
 ]
+
+ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("tenants", "show"): ("acme",),
+    ("tenants", "create"): ("acme", "--tier", "free"),
+    ("tenants", "update"): ("acme",),
+    ("tenants", "rotate-key"): ("acme",),
+    ("tenants", "revoke-key"): ("acme", "x"),
+    ("tenants", "delete"): ("acme", "--yes"),
+    ("gateway", "apply"): ("-",),
+}
+"""What commands cannot do without."""
 
 
 def test_commands_are_the_contracts() -> None:
@@ -34,7 +59,9 @@ def test_commands_are_the_contracts() -> None:
     assert found == set(COMMANDS)
 
 
-@pytest.mark.parametrize("command", [(), ("db",), ("config",), *COMMANDS])
+@pytest.mark.parametrize(
+    "command", [(), ("db",), ("config",), ("tenants",), ("gateway",), *COMMANDS]
+)
 def test_help_is_worth_reading(invoke: Invoke, command: tuple[str, ...]) -> None:
     """Help says what the command does, with examples where there is something to run."""
     result = invoke(*command, "--help", COLUMNS="80")
@@ -72,6 +99,7 @@ def test_wrong_configuration_lists_every_mistake_and_starts_nothing(
     """A line for each on stderr, by the variable's name; exit 2; not even a directory is made."""
     result = invoke(
         *command,
+        *ARGUMENTS.get(command, ()),
         API_PORT="x",
         LOG_LEVEL="loud",
         DATABASE_URL="hunter2",

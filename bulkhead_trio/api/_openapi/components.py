@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bulkhead_trio.api._openapi._admin_schemas import (
+    EXAMPLE_TENANT_ID,
+    admin_parameters,
+    admin_schemas,
+)
 from bulkhead_trio.api._openapi._objects import counted, described_object, measured
 from bulkhead_trio.api._openapi._order_schemas import order_schemas
 from bulkhead_trio.api._openapi.errors import JSON, problem_schema
@@ -93,6 +98,7 @@ def parameters(tiers: Sequence[str]) -> JSON:
             "schema": dict(_TEXT),
             "example": _TRACEPARENT,
         },
+        **admin_parameters(),
     }
 
 
@@ -111,6 +117,8 @@ def headers(tiers: Sequence[str]) -> JSON:
         ),
         ("WWW-Authenticate", "Which key is asked for.", _TEXT, None),
         ("Allow", "The methods that the path has.", _TEXT, "HEAD, OPTIONS, GET"),
+        ("ETag", "Names the version of the object; send it back as `If-Match`.", _TEXT, '"3"'),
+        ("Location", "Where what was made is.", _TEXT, f"/admin/tenants/{EXAMPLE_TENANT_ID}"),
         ("Content-Security-Policy", "Lets the page load nothing at all.", _TEXT, None),
         ("X-RateLimit-Limit", "Requests that the tier may make in a window.", positive, 100),
         ("X-RateLimit-Remaining", "Requests that are left in this window.", whole, 50),
@@ -154,20 +162,21 @@ def security_schemes() -> JSON:
             "type": "apiKey",
             "in": "header",
             "name": "X-API-Key",
-            "description": "A tenant's key, whose tier then counts. This version gives out none "
-            "yet, so that every key is refused with `api_key_invalid`.",
+            "description": "A tenant's key, whose tier then counts; with `X-Tenant-Tier` beside "
+            "it, they must agree.",
         },
         "adminKey": {
             "type": "apiKey",
             "in": "header",
             "name": "X-Admin-Key",
-            "description": "The operator's key. Asked for unless `METRICS_PUBLIC` is true, which "
-            "it is not in production; never asked for on the admin listener.",
+            "description": "The operator's key. Always asked for under `/admin`. Elsewhere unless "
+            "`METRICS_PUBLIC` is true, which it is not in production, and not on the admin "
+            "listener. An address that sends many wrong ones has to wait.",
         },
     }
 
 
-def schemas() -> JSON:
+def schemas(tiers: Sequence[str]) -> JSON:
     """For ``components.schemas``: the bodies."""
     return {
         "Problem": problem_schema(),
@@ -176,6 +185,7 @@ def schemas() -> JSON:
         "Row": _row(),
         "TierStatistics": _tier_statistics(),
         **order_schemas(),
+        **admin_schemas(tiers),
     }
 
 

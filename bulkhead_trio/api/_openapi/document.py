@@ -22,6 +22,9 @@ More members may come to any JSON object; nothing that is described here is rena
 _TAGS = (
     ("Data", "What tenants ask for."),
     ("Orders", "Accepted once they are safe in the database, completed exactly once."),
+    ("Tenants", "For operators: who may come, with which keys and limits."),
+    ("Routes", "For operators: where tenants' requests go, and what protects the way."),
+    ("Audit", "For operators: who changed what."),
     ("Probes", "For whatever starts the server or sends it traffic."),
     ("Metrics", "The inside, for people, scripts and Prometheus. Answers while tiers are full."),
     ("Description", "This description, for programs and for people."),
@@ -51,7 +54,7 @@ def openapi_document(*, version: str, tiers: Sequence[str]) -> JSON:
         "tags": [{"name": name, "description": text} for name, text in _TAGS],
         "paths": _paths(tiers),
         "components": {
-            "schemas": components.schemas(),
+            "schemas": components.schemas(tiers),
             "responses": shared_responses(),
             "parameters": components.parameters(tiers),
             "examples": examples(tiers[0]),

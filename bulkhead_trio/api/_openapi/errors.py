@@ -41,7 +41,10 @@ MEANINGS: dict[str, Meaning] = {
         "The request does not say which tier it belongs to.",
         "Say your tier in the header X-Tenant-Tier.",
     ),
-    "tenant_tier_invalid": Meaning("There is no tier of that name.", "There is no such tier."),
+    "tenant_tier_invalid": Meaning(
+        "There is no tier of that name, or the API key's tenant has another.",
+        "There is no such tier.",
+    ),
     "bad_request": Meaning(
         "The request, or one of its query parameters, is not what it may be.",
         "limit must be a whole number from 1 to 100",
@@ -60,7 +63,13 @@ MEANINGS: dict[str, Meaning] = {
         "The plain tier header is not trusted by this server, and there is no API key.",
         "Send your API key in the header X-API-Key.",
     ),
-    "api_key_invalid": Meaning("The API key is nobody's.", "This API key is not known."),
+    "api_key_invalid": Meaning(
+        "The API key is nobody's, or has been revoked.", "This API key is not known."
+    ),
+    "tenant_inactive": Meaning(
+        "The API key is good, and its tenant has been switched off.",
+        "This tenant is not active.",
+    ),
     "admin_key_missing": Meaning(
         "This server shows its inside only to those who have the admin key.",
         "Send the admin key in the header X-Admin-Key.",
@@ -70,7 +79,7 @@ MEANINGS: dict[str, Meaning] = {
         "The admin key is another one.", "This is not the admin key.", instance="/metrics"
     ),
     "not_found": Meaning(
-        "There is nothing at this path, or not on this listener.",
+        "There is nothing at this path, or not on this listener, or nothing with this id.",
         "Nothing matches the given URI",
         instance="/api/date",
     ),
@@ -79,7 +88,8 @@ MEANINGS: dict[str, Meaning] = {
         "Specified method is invalid for this resource",
     ),
     "conflict": Meaning(
-        "There is another order with this id: another user's, or one with another amount.",
+        "It contradicts what is there: another order has this id, or what is to be changed has "
+        "another version by now than `If-Match` names.",
         "There is another order with this id.",
         instance="/api/orders",
     ),
@@ -100,8 +110,8 @@ MEANINGS: dict[str, Meaning] = {
         instance="/api/orders",
     ),
     "rate_limited": Meaning(
-        "The quota, a tier's or a user's, is used up for now. The refused request itself does not "
-        "count.",
+        "The quota, a tier's, a tenant's or a user's, is used up for now, or too many wrong admin "
+        "keys came from this address. The refused request itself does not count.",
         "The tier {tier} allows 100 requests per 60 seconds.",
         retry_after=42,
     ),

@@ -30,6 +30,7 @@ class Operation:
         codes: its own error codes, besides those that any request can be answered.
         parameters: names in ``components.parameters``.
         key: the name of a security scheme that may be asked for.
+        is_key_required: whether it always is.
         has_quota: whether answers carry a quota's headers.
         quota_statuses: which of its errors carry them then.
         samples: how to try it: a label and a line for the shell each.
@@ -45,6 +46,7 @@ class Operation:
     codes: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
     key: str | None = None
+    is_key_required: bool = False
     body: JSON | None = None
     has_quota: bool = False
     quota_statuses: tuple[int, ...] = QUOTA_STATUSES
@@ -59,7 +61,8 @@ class Operation:
             "description": self.description,
         }
         if self.key is not None:
-            operation["security"] = [{}, {self.key: []}]
+            with_key: JSON = {self.key: []}
+            operation["security"] = [with_key] if self.is_key_required else [{}, with_key]
         if self.parameters:
             operation["parameters"] = [
                 {"$ref": f"#/components/parameters/{name}"} for name in self.parameters

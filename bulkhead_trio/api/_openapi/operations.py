@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from bulkhead_trio.api._openapi.components import QUOTA_HEADERS
 from bulkhead_trio.api._openapi.errors import JSON
+from bulkhead_trio.api._openapi.gateway_routes import route_operations
 from bulkhead_trio.api._openapi.operation import Operation, answer, curl, samples_with_key
 from bulkhead_trio.api._openapi.orders import order_operations
+from bulkhead_trio.api._openapi.tenants import audit_operations, tenant_operations
 from bulkhead_trio.api.metrics import PROMETHEUS_TEXT
 
 _DATA_CODES = (
     "tenant_tier_missing", "tenant_tier_invalid", "invalid_header", "bad_request",
-    "api_key_missing", "api_key_invalid", "rate_limited", "circuit_open", "bulkhead_full",
-    "deadline_unreachable", "shed", "database_unavailable", "deadline_exceeded",
+    "api_key_missing", "api_key_invalid", "tenant_inactive", "rate_limited", "circuit_open",
+    "bulkhead_full", "deadline_unreachable", "shed", "database_unavailable", "deadline_exceeded",
 )  # fmt: skip
-_ADMIN_CODES = ("admin_key_missing", "admin_key_invalid")
+_ADMIN_CODES = ("admin_key_missing", "admin_key_invalid", "rate_limited")
 
 
 def operations(tiers: Sequence[str]) -> tuple[Operation, ...]:
@@ -27,6 +29,9 @@ def operations(tiers: Sequence[str]) -> tuple[Operation, ...]:
     return (
         _data(tiers),
         *order_operations(),
+        *tenant_operations(tiers[0]),
+        *route_operations(),
+        *audit_operations(tiers[0]),
         *_probes(),
         *_metrics(tiers[0]),
         *_description(),

@@ -6,7 +6,7 @@ from bulkhead_trio.api._openapi.components import QUOTA_HEADERS
 from bulkhead_trio.api._openapi.errors import JSON
 from bulkhead_trio.api._openapi.operation import DEFAULT_ADDRESS, Operation, answer, curl
 
-_KEY_CODES = ("api_key_missing", "api_key_invalid")
+_KEY_CODES = ("api_key_missing", "api_key_invalid", "tenant_inactive")
 _DATABASE_CODES = (
     "circuit_open", "bulkhead_full", "deadline_unreachable", "database_unavailable",
     "deadline_exceeded",
@@ -110,6 +110,6 @@ def _metrics() -> Operation:
         description="Reads statistics only: it answers while the orders are saturated.",
         key="apiKey",
         answers={"200": answer("Now.", _schema("OrderDesk"), example)},
-        codes=_KEY_CODES,
+        codes=(*_KEY_CODES, "database_unavailable"),
         samples=(("Ask", curl("/api/metrics")),),
     )
