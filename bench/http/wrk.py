@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 import attrs
 import trio
@@ -85,12 +86,14 @@ def command(
     *,
     connections: int,
     seconds: float,
+    script: Path | None = None,
 ) -> list[str]:
     """wrk's command line."""
+    scripted = [] if script is None else ["-s", str(script)]
     fields = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
     return [
         "wrk", f"-t{THREADS}", f"-c{connections}", f"-d{seconds:g}s", "--latency",
-        *fields, f"http://{address.host}:{address.port}{path}",
+        *scripted, *fields, f"http://{address.host}:{address.port}{path}",
     ]  # fmt: skip
 
 
@@ -112,6 +115,7 @@ async def load(
     connections: int,
     seconds: float,
     prefix: tuple[str, ...] = (),
+    script: Path | None = None,
 ) -> Count:
     """Run wrk, and return what it counted.
 
@@ -122,11 +126,12 @@ async def load(
         connections: open at once, each with one request at a time.
         seconds: how long, in whole seconds.
         prefix: what the command line begins with, such as ``nice``.
+        script: Lua that makes the requests; ``None``: all are the same.
 
     Raises:
         RunFailed: it ended with an error, printed no report, or ran much too long.
     """
-    line = command(address, path, headers, connections=connections, seconds=seconds)
+    line = command(address, path, headers, connections=connections, seconds=seconds, script=script)
     with trio.move_on_after(seconds + LATE_SECONDS):
         done = await trio.run_process(
             [*prefix, *line], capture_stdout=True, stderr=subprocess.STDOUT, check=False

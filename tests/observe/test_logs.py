@@ -81,6 +81,42 @@ def test_log_line_of_an_exception_has_no_local_variables(format: str) -> None:
     assert password not in said
 
 
+class Rude:
+    """Shows itself as it likes."""
+
+    def __repr__(self) -> str:
+        return "\x1b[2J"
+
+
+def test_console_line_cannot_steer_the_terminal() -> None:
+    """Whatever a client sends, and whoever logs it: escapes are shown, not sent."""
+    rude = "/\x1b[31mred\x9b2J\x07\r\n\u202etxt"
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logging(level="info", format="console", stream=stream)
+    try:
+        log = structlog.get_logger("test")
+        log.info(rude, path=rude, error=ValueError(rude), nested=[rude], rude=Rude(), plain="as is")
+        logging.getLogger("some.library").warning("careful: %s", rude)
+        try:
+            raise ValueError(rude)
+        except ValueError:
+            log.exception("failed", stack_info=True)
+            logging.getLogger("some.library").exception("failed too", stack_info=True)
+    finally:
+        structlog.reset_defaults()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    said = stream.getvalue()
+    assert said.replace("\n", "").isprintable()
+    assert "red" in said
+    assert "plain=as is" in said or "plain='as is'" in said
+    first, second = said.splitlines()[:2]
+    assert "\\x1b[31mred" in first
+    assert "careful: /\\x1b[31mred" in second
+
+
 def test_log_to_a_full_disk_is_no_error() -> None:
     """A line that cannot be written is lost, and nothing else."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -242,3 +244,55 @@ async def test_connection_beyond_the_limit_is_turned_away() -> None:
         async with await served.connect() as stream:
             await stream.send_all(HEAD + b"Connection: close\r\n\r\n")
             assert b"200 OK" in await everything(stream)
+
+
+@pytest.mark.parametrize("reads", [0, 1])
+async def test_client_that_goes_while_its_body_is_left_unread_is_noticed(reads: int) -> None:
+    """Its application is cancelled, though nobody has read to the end of what it sent."""
+    ended: list[float] = []
+    began = trio.Event()
+
+    async def ignoring(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(reads):
+            await receive()
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with serving(ignoring, body=20.0, body_gap=20.0) as served:
+        stream = await served.connect()
+        await stream.send_all(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9000000\r\n\r\n")
+        with trio.move_on_after(0.3):  # as much as is taken
+            await stream.send_all(bytes(9_000_000))
+        await began.wait()
+        gone = trio.current_time()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(stream)
+        await served.wait_empty()
+    assert ended[0] - gone < 1.5
+
+
+async def test_client_that_goes_after_sending_far_ahead_is_noticed() -> None:
+    """Though what it sent ahead is not read until its turn comes."""
+    ended: list[float] = []
+    began = trio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.append(trio.current_time())
+
+    async with serving(slow) as served:
+        stream = await served.connect()
+        with trio.move_on_after(0.3):
+            await stream.send_all((HEAD + b"\r\n") * 300_000)
+        await began.wait()
+        gone = trio.current_time()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await trio.aclose_forcefully(stream)
+        await served.wait_empty()
+    assert ended[0] - gone < 1.5

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import trio
 
 from ..http.handover._wires import WSClient, read_all
-from ._client import ask, open_wire
+from ._client import Address, ask, open_wire
 from ._database import locked_table
 from ._problems import assert_problem
 from ._server import (
@@ -28,6 +29,7 @@ from ._server import (
     wait_for_queries,
 )
 from .conftest import CreateDatabase
+from .test_killer import KILLER
 
 DATA = {"X-Tenant-Tier": "pro"}
 
@@ -100,6 +102,31 @@ async def test_what_runs_is_finished(create_database: CreateDatabase, data_dir: 
                 server.signal(signal.SIGTERM)
             assert (await wire.answer()).status == 200
         assert await server.exit_code() == 0
+
+
+async def send_killer(address: Address) -> None:
+    """A chunk's size that is none to a path that is 404; whatever comes back, or a reset."""
+    async with open_wire(address) as wire:
+        with suppress(trio.BrokenResourceError):
+            await wire.send(KILLER)
+            with trio.fail_after(5):
+                await read_all(wire._stream)
+
+
+async def test_malformed_chunks_do_not_end_it(
+    create_database: CreateDatabase, data_dir: Path
+) -> None:
+    """What ends Hypercorn's Trio server within ten requests leaves it as it was, 1,000 times."""
+    with running_hypercorn({}, data_dir=data_dir, database=create_database()) as server:
+        wait_until_ready(server)
+        for _ in range(50):
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    nursery.start_soon(send_killer, server.address)
+        assert server.process.poll() is None, server.tail()
+        assert (await ask(server.address, "/health")).status == 200
+        assert "Traceback" not in server.output
+        assert "connection_failed" not in server.output
 
 
 async def test_several_workers(create_database: CreateDatabase, data_dir: Path) -> None:

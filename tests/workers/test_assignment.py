@@ -71,8 +71,8 @@ def test_assignment_survives_the_way_and_hides_its_secrets() -> None:
         environ={"SECRET_KEY": "very-secret-indeed", "BIND": "unix:/a,:80,fd://3", "WORKERS": "2"},
         overrides={},
     )
-    ground = Ground("postgresql://u:hidden@h/db", "admin-secret")
+    ground = Ground("postgresql://u:hidden@h/db", "admin-secret", "pepper-of-keys")
     sent = Assignment(1, settings, ground, {"public": (5,)}, "/tmp/x", None)
     assert pickle.loads(pickle.dumps(sent)) == sent  # noqa: S301
-    for secret in ("very-secret-indeed", "hidden", "admin-secret"):
+    for secret in ("very-secret-indeed", "hidden", "admin-secret", "pepper-of-keys"):
         assert secret not in repr(sent)

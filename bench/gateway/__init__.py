@@ -1,0 +1,1 @@
+"""The gateway as a proxy: beside its peers, with many tenants and routes, with Redis."""
