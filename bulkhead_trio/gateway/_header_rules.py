@@ -256,12 +256,12 @@ def hops_through_us(headers: Iterable[Header]) -> int:
 
     More than a few times is a circle: a route whose upstream is the gateway itself.
     """
-    return sum(
-        entry.strip().split(b" ")[1:2] == [PSEUDONYM]
-        for name, value in headers
-        if name == b"via"
-        for entry in value.split(b",")
-    )
+    hops = 0
+    for name, value in headers:
+        if name == b"via":
+            for entry in value.split(b","):
+                hops += entry.strip().split(b" ")[1:2] == [PSEUDONYM]
+    return hops
 
 
 def _changes(spec: HeadersSpec | None) -> tuple[tuple[Header, ...], frozenset[bytes]]:

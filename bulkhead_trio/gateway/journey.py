@@ -26,7 +26,7 @@ from bulkhead_trio.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from bulkhead_trio.gateway._header_rules import RequestFacts, hops_through_us
+from bulkhead_trio.gateway._header_rules import RequestFacts
 from bulkhead_trio.gateway._outcome_rules import FIRST_FAILURE_STATUS
 from bulkhead_trio.gateway._path_rules import target
 from bulkhead_trio.gateway.exchange import Body, BodyTooLarge, Inbound
@@ -35,6 +35,7 @@ from bulkhead_trio.gateway.route import IDEMPOTENT, Destination, Retrying, Route
 from bulkhead_trio.gateway.traffic import Traffic
 from bulkhead_trio.gateway.upstream import Turn, Upstream
 from bulkhead_trio.http.client import HTTPClient, StreamedResponse
+from bulkhead_trio.http.client.exchange import Exchange
 from bulkhead_trio.http.tunnel import pump
 from bulkhead_trio.policies.compartment import Slot
 from bulkhead_trio.policies.deadline import Deadline
@@ -47,8 +48,9 @@ its own, and a client that sends it slowly keeps nobody else waiting."""
 
 SWITCHING = 101
 
-MOST_HOPS = 8
-"""Through gateways such as this one; a request that has made more goes in a circle."""
+SHORT_SECONDS = 5.0
+"""Below this a limit is kept to the moment, connecting included, which takes a cancel scope. Above
+it the client's own limits do, which are looked at ten times a second."""
 
 FAIR_SECONDS = 30.0
 """An upstream that has had so long when its caller's deadline passes was too slow, whatever the
@@ -132,17 +134,12 @@ class Journey:
         self._upstream_seconds = 0.0
 
     async def prepare(self) -> None:
-        """Look at it before it takes anybody's place, and read a small body.
+        """Look at its body before it takes anybody's place, and read a small one.
 
         Raises:
             BodyTooLarge: it says so itself.
-            UpstreamError: it has been here too often.
         """
         inbound = self._inbound
-        if hops_through_us(inbound.headers) > MOST_HOPS:
-            raise UpstreamError("this request goes in a circle", origin="")
-        if not inbound.has_body:
-            return
         most, length = self._gateway.max_body_bytes, _length(inbound)
         if most is not None and length is not None and length > most:
             raise BodyTooLarge
@@ -220,6 +217,8 @@ class Journey:
         now = trio.current_time()
         seconds = route.seconds(inbound.method)
         by = deadline.at if seconds is None else min(deadline.at, now + seconds)
+        if by <= now:
+            raise DeadlineExceeded("the deadline has passed")
         destination = route.destinations[upstream.url]
         exchange = self._gateway.client.request(
             inbound.method,
@@ -227,28 +226,65 @@ class Journey:
             headers=self._headers(destination, by - now),
             content=self._body,
             target=target(destination.base, self._path, inbound.query),
+            head_timeout=by - now,
         )
-        scope = trio.CancelScope(deadline=by)
-        with scope:
+        if inbound.timeout is not None or (
+            by - now < SHORT_SECONDS and not isinstance(self._body, Body)
+        ):
+            return await self._punctual(exchange, turn, place, by, is_last=is_last)
+        try:
             async with exchange as response:
-                status = response.status
-                turn.answered(status)
-                if not is_last and self._is_to_be_replaced(status):
-                    if status < FIRST_FAILURE_STATUS:
-                        turn.succeeded()
-                    raise _NotGoodEnough(f"the upstream answered {status}", origin="")
-                scope.deadline = math.inf if inbound.timeout is None else deadline.at
-                self._has_begun = True
-                if status == SWITCHING:
-                    await self._open_tunnel(response, turn, place, scope)
-                else:
-                    await self._pass_on(response, turn)
-        if scope.cancelled_caught:
-            if trio.current_time() >= deadline.at:
-                if trio.current_time() - now >= FAIR_SECONDS:
-                    turn.failed()
-                raise DeadlineExceeded("the deadline has passed")
+                return await self._take(response, turn, place, None, is_last=is_last)
+        except UpstreamTimeout:
+            if not self._has_begun and trio.current_time() >= deadline.at:
+                turn.failed()
+                raise DeadlineExceeded("the deadline has passed") from None
+            raise
+
+    async def _punctual(
+        self, exchange: Exchange, turn: Turn, place: Place, by: float, *, is_last: bool
+    ) -> str:
+        """Have it done ``by`` then, to the moment: the head of the answer, or all of it."""
+        began = trio.current_time()
+        outcome = ""
+        with trio.CancelScope(deadline=by) as scope:
+            async with exchange as response:
+                outcome = await self._take(response, turn, place, scope, is_last=is_last)
+        if not scope.cancelled_caught:
+            return outcome
+        now = trio.current_time()
+        if now < self.deadline.at:
             raise UpstreamTimeout("the upstream took too long to answer", origin="", phase="head")
+        if now - began >= FAIR_SECONDS:
+            turn.failed()
+        raise DeadlineExceeded("the deadline has passed")
+
+    async def _take(
+        self,
+        response: StreamedResponse,
+        turn: Turn,
+        place: Place,
+        scope: trio.CancelScope | None,
+        *,
+        is_last: bool,
+    ) -> str:
+        """The head of an answer is there."""
+        status = response.status
+        turn.answered(status)
+        if not is_last and self._is_to_be_replaced(status):
+            if status < FIRST_FAILURE_STATUS:
+                turn.succeeded()
+            raise _NotGoodEnough(f"the upstream answered {status}", origin="")
+        if scope is not None:
+            # What its caller has asked for holds for the body too; our own limits do not.
+            scope.deadline = math.inf if self._inbound.timeout is None else self.deadline.at
+        self._has_begun = True
+        if status == SWITCHING:
+            if scope is not None:
+                scope.deadline = math.inf
+            await self._open_tunnel(response, turn, place)
+        else:
+            await self._pass_on(response, turn)
         return f"{status // 100}xx"
 
     def _headers(self, destination: Destination, seconds: float) -> list[tuple[bytes, bytes]]:
@@ -280,12 +316,9 @@ class Journey:
             await client.write_piece(piece)
         await client.end_answer()
 
-    async def _open_tunnel(
-        self, response: StreamedResponse, turn: Turn, place: Place, scope: trio.CancelScope
-    ) -> None:
+    async def _open_tunnel(self, response: StreamedResponse, turn: Turn, place: Place) -> None:
         open_tunnel = self._inbound.tunnel
         assert open_tunnel is not None  # noqa: S101  the client asks for no upgrade without one
-        scope.deadline = math.inf
         headers = self._route.response_headers.apply(response.headers, is_tunnel=True)
         ours = await open_tunnel(SWITCHING, headers)
         turn.succeeded()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bulkhead_trio.errors import BulkheadFull, RouteNotFound
+from bulkhead_trio.errors import BulkheadFull, RouteNotFound, UpstreamError
+from bulkhead_trio.gateway._header_rules import hops_through_us
 from bulkhead_trio.gateway.exchange import Inbound
 from bulkhead_trio.gateway.journey import Journey, Place
 from bulkhead_trio.gateway.routing import Routing
@@ -20,6 +21,9 @@ from bulkhead_trio.tiers import Tier
 MOST_SECONDS = 120.0
 """From a request's arrival to the head of its answer, all tries and waits together, unless its
 caller asks for less. A body may take longer, as long as it gets on."""
+
+MOST_HOPS = 8
+"""Through gateways such as this one; a request that has made more goes in a circle."""
 
 TUNNELS_PER_WORKER = 10
 """WebSockets that a tier may have open, for each of its workers: they last, and do nothing most of
@@ -90,7 +94,10 @@ class Proxy:
             found.route.paths.path(inbound.raw_path, found.path, found.end),
             Deadline.starting_now(limit=MOST_SECONDS, asked=inbound.timeout),
         )
-        await journey.prepare()
+        if hops_through_us(inbound.headers) > MOST_HOPS:
+            raise UpstreamError("this request goes in a circle", origin="")
+        if inbound.has_body:
+            await journey.prepare()
         with (
             tier.passage() as passage,
             Place(await tier.admit(journey.deadline, key=tenant.id), passage) as place,

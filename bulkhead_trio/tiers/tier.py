@@ -198,6 +198,14 @@ class Tier(Generic[C]):
             raise
         return result
 
+    def admit_nowait(self) -> Slot:
+        """A place in the tier's compartment, where one is free and nobody waits for it.
+
+        Raises:
+            trio.WouldBlock: `admit` has to be waited for.
+        """
+        return self._compartment.acquire_nowait()
+
     async def admit(self, deadline: Deadline, *, key: Hashable = None) -> Slot:
         """Wait for a place in the tier's compartment: ``with await tier.admit(deadline):``.
 

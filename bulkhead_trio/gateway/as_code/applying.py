@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 import msgspec
@@ -13,17 +13,19 @@ from bulkhead_trio.database.audit import Author
 from bulkhead_trio.database.routes import RouteDraft, RouteStore
 from bulkhead_trio.database.tenants import TenantStore
 from bulkhead_trio.errors import Conflict
-from bulkhead_trio.gateway.as_code._mask_rules import still_masked, unmasked
+from bulkhead_trio.gateway.as_code._mask_rules import all_unmasked, still_masked
 from bulkhead_trio.gateway.as_code._plan_rules import (
     Document,
     KeptRoute,
     KeptTenant,
     Plan,
+    RouteKey,
     RouteStep,
     TenantStep,
     WantedTenant,
     plan,
     route_key,
+    sorted_routes,
 )
 from bulkhead_trio.gateway.as_code.document import GatewayFile, route_document
 from bulkhead_trio.gateway.saving import invalid
@@ -95,31 +97,31 @@ def plan_for(file: GatewayFile, stock: Stock, *, prune: bool) -> Plan:
 
 
 def _with_secrets(name: str, wanted: WantedTenant, kept: KeptTenant | None) -> WantedTenant:
-    there = () if kept is None else kept.routes
-    routes: list[Document] = []
-    errors: list[tuple[str, str]] = []
-    for number, route in enumerate(wanted.routes):
-        whole = _put_back(route, there)
-        routes.append(whole)
-        errors += [
-            (f"{path}", "is masked, and there is no secret in its place that could stay")
-            for path in still_masked(whole, f"$.tenants.{name}.routes[{number}]")
-        ]
+    routes = _put_back(wanted.routes, () if kept is None else kept.routes)
+    errors = [
+        (path, "is masked, and there is no secret in its place that could stay")
+        for number, route in enumerate(routes)
+        for path in still_masked(route, f"$.tenants.{name}.routes[{number}]")
+    ]
     if errors:
         raise invalid(errors)
     return WantedTenant(wanted.document, tuple(routes))
 
 
-def _put_back(route: Document, there: tuple[KeptRoute, ...]) -> Document:
-    """The route with its secrets, from one that matches the same."""
-    if not still_masked(route):
-        return route
-    for kept in there:
-        if route_key(kept.document) == route_key(route):
-            whole: Any = unmasked(route, kept.document)
-            if not still_masked(whole):
-                return dict(whole)
-    return route
+def _put_back(wanted: Sequence[Document], there: Iterable[KeptRoute]) -> list[Document]:
+    """The routes with their secrets, each from one that matches the same."""
+    kept: dict[RouteKey, list[Document]] = {}
+    for document in sorted_routes(route.document for route in there):
+        kept.setdefault(route_key(document), []).append(document)
+    numbers: dict[RouteKey, list[int]] = {}
+    for number, route in enumerate(wanted):
+        numbers.setdefault(route_key(route), []).append(number)
+    routes = list(wanted)
+    for key, places in numbers.items():
+        whole = all_unmasked([wanted[number] for number in places], kept.get(key, ()))
+        for number, route in zip(places, whole, strict=True):
+            routes[number] = route
+    return routes
 
 
 async def apply_plan(

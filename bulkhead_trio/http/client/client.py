@@ -187,6 +187,7 @@ class HTTPClient:
         headers: Iterable[Field] = (),
         content: Content = None,
         timeout: float | None = None,
+        head_timeout: float | None = None,
         target: bytes | None = None,
     ) -> Exchange:
         """A request; use as ``async with client.request("GET", url) as response:``.
@@ -198,6 +199,8 @@ class HTTPClient:
             content: the body: bytes, or what gives its pieces. Their length is what
                 ``Content-Length`` in ``headers`` says, or they go out in chunks.
             timeout: seconds for everything until the answer's last byte.
+            head_timeout: seconds for the answer's head, in place of the client's limit; counted
+                from when the request has been sent, and told a tenth of a second late at most.
             target: to ask for instead of the URL's path and query, as it is.
 
         Returns:
@@ -225,7 +228,18 @@ class HTTPClient:
             check_duration("timeout", timeout)
         if self._readiness is None:
             raise RuntimeError("this client is not open: use `async with`, or `open`")
-        return Exchange(origin, self._pool, self.limits, method, head, content or None, timeout)
+        if head_timeout is not None:
+            check_duration("head_timeout", head_timeout)
+        return Exchange(
+            origin,
+            self._pool,
+            self.limits,
+            method,
+            head,
+            content or None,
+            timeout=timeout,
+            head_timeout=head_timeout,
+        )
 
     async def fetch(
         self,

@@ -35,6 +35,10 @@ WITH_THE_HEAD_BYTES = 64 * 1024
 """A body up to this goes out with its head; a longer one would have to be copied for that."""
 
 
+SMALL_BYTES = 4096
+"""A request that may go out together with those of others."""
+
+
 class StaleConnection(Exception):
     """A kept connection ended before anything of an answer came, and sending again is safe."""
 
@@ -54,10 +58,12 @@ class Exchange:
         head: of the request.
         content: its body.
         timeout: seconds for everything together; ``None`` for no limit beside the client's.
+        head_timeout: seconds for the answer's head; ``None`` for the client's limit.
     """
 
     __slots__ = (
-        "_connection", "_content", "_deadline", "_decoder", "_find_pool", "_head", "_is_over",
+        "_connection", "_content", "_deadline", "_decoder", "_find_pool", "_head", "_head_seconds",
+        "_is_over",
         "_kept_for", "_limits", "_may_be_kept", "_method", "_sending", "_stream", "_timeout",
         "origin",
     )  # fmt: skip
@@ -70,7 +76,9 @@ class Exchange:
         method: str,
         head: RequestHead,
         content: Content,
+        *,
         timeout: float | None,
+        head_timeout: float | None = None,
     ) -> None:
         self.origin = origin
         self._find_pool = find_pool
@@ -79,6 +87,7 @@ class Exchange:
         self._head = head
         self._content = content
         self._timeout = timeout
+        self._head_seconds = limits.head if head_timeout is None else head_timeout
         self._deadline = NEVER
         self._connection: Connection | None = None
         self._decoder: BodyDecoder | None = None
@@ -157,6 +166,16 @@ class Exchange:
             is_whole = len(content) <= WITH_THE_HEAD_BYTES and not self._head.expects_continue
             if is_whole:
                 wire += content
+        if (
+            is_whole
+            and len(wire) <= SMALL_BYTES
+            and self._method in IDEMPOTENT
+            and not connection.is_tls
+        ):
+            # Where it does not get out, it may be sent again as if it had: so it can wait for
+            # others to go with it.
+            connection.wire.send_soon(wire)
+            return
         try:
             sent = await connection.send_some(wire, self._limits.write)
         except OSError as error:
@@ -186,7 +205,7 @@ class Exchange:
         """The answer's head; those before it that are not the answer yet are passed over."""
         reader = connection.reader
         now = trio.current_time()
-        by = min(self._deadline, now + self._limits.head)
+        by = min(self._deadline, now + self._head_seconds)
         has_begun = False
         for _ in range(MOST_INTERIM_ANSWERS):
             while (head := reader.next_head(self._method)) is None:

@@ -38,8 +38,8 @@ class Wire:
         readiness: tells of it; `watch` begins that.
     """
 
-    __slots__ = ("_is_finished", "_is_readable", "_is_watched", "_readiness", "_task", "deadline",
-                 "is_closed", "on_news", "sock")  # fmt: skip
+    __slots__ = ("_is_broken", "_is_finished", "_is_readable", "_is_watched", "_readiness", "_task",
+                 "_waiting", "deadline", "is_closed", "on_news", "sock")  # fmt: skip
 
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self.sock = sock
@@ -50,6 +50,8 @@ class Wire:
         self._is_watched = False
         self._is_readable = False
         self._is_finished = False
+        self._is_broken = False
+        self._waiting = b""
         self._task: trio.lowlevel.Task | None = None
 
     def watch(self) -> None:
@@ -94,6 +96,8 @@ class Wire:
     async def _park(self) -> None:
         if self.is_closed:
             raise trio.ClosedResourceError
+        if self._is_broken:
+            raise ConnectionResetError("the request could not be sent")
         self._task = trio.lowlevel.current_task()
 
         def leave(_: object) -> trio.lowlevel.Abort:
@@ -132,6 +136,27 @@ class Wire:
             return self.sock.send(data)
         except BlockingIOError:
             return 0
+
+    def send_soon(self, data: bytes) -> None:
+        """Give ``data``, which is little, to the kernel together with what others send.
+
+        Where it cannot be sent, or not all of it, whoever reads is told.
+        """
+        self._waiting = data
+        self._readiness.outbox.put(self)
+
+    def send_waiting(self) -> None:
+        """Called when the moment has come."""
+        data, self._waiting = self._waiting, b""
+        if not data or self.is_closed:
+            return
+        try:
+            is_sent = self.sock.send(data) == len(data)
+        except OSError:
+            is_sent = False
+        if not is_sent:
+            self._is_broken = True
+            self._wake(ConnectionResetError("the request could not be sent"))
 
     async def send_all(self, data: bytes | memoryview, seconds: float) -> None:
         """Give all of ``data`` to the kernel.

@@ -471,7 +471,7 @@ class Connection(TurnTaker):
         self.serving.readiness.outbox.put(self)
         return True
 
-    def send_now(self) -> None:
+    def send_waiting(self) -> None:
         """Called when the moment has come."""
         if not (data := self._outgoing):
             return

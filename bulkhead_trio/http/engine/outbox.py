@@ -19,7 +19,7 @@ MOST_WAITING = 16
 class Sender(Protocol):
     """What has something to send."""
 
-    def send_now(self) -> None:
+    def send_waiting(self) -> None:
         """Give it to the kernel; never waits, never raises."""
 
 
@@ -43,4 +43,4 @@ class Outbox(trio.abc.Instrument):
     def _send(self) -> None:
         senders, self._senders = self._senders, []
         for sender in senders:
-            sender.send_now()
+            sender.send_waiting()

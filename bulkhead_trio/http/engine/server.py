@@ -241,7 +241,7 @@ class HTTPServer:
             if not self._by_address[address]:
                 del self._by_address[address]
         if connection.sock.fileno() >= 0:  # what it was handed over to may have closed it
-            connection.send_now()
+            connection.send_waiting()
             self.readiness.forget(connection.sock)
             connection.sock.close()
 

@@ -44,7 +44,7 @@ class World:
             method,
             head,
             content,  # type: ignore[arg-type]
-            None,
+            timeout=None,
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from bulkhead_trio.http._guard_rules import Guard
 from bulkhead_trio.http.engine._body_rules import MOST_CHUNK_LINE_BYTES, MOST_TRAILER_BYTES
 from bulkhead_trio.http.engine._head_rules import HeadLimits
 from bulkhead_trio.http.engine.errors import ProtocolError
+from bulkhead_trio.http.hypercorn._guard_rules import Guard
 
 from ._corpus import CASES
 from ._reading import LIMITS, Reading, Request, Seen, cut, read, read_by_h11

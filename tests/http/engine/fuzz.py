@@ -13,7 +13,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-FUZZED = ("bulkhead_trio.http.engine", "bulkhead_trio.http._guard_rules")
+FUZZED = ("bulkhead_trio.http.engine", "bulkhead_trio.http.hypercorn._guard_rules")
 
 
 def main(seconds: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkhead_trio.http._guard_rules import Guard
+from bulkhead_trio.http.hypercorn._guard_rules import Guard
 
 from ._fuzzing import WORDS, as_h11_has_it, check, is_of_http_10
 from ._grammar import good_streams, streams

@@ -22,7 +22,7 @@ class _Recorded:
         self._sent = sent
         self._number = number
 
-    def send_now(self) -> None:
+    def send_waiting(self) -> None:
         self._sent.append(self._number)
 
 

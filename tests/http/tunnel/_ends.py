@@ -16,13 +16,13 @@ import structlog.testing
 import trio
 
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.handover import TLSFront
-from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.hypercorn.front import HypercornFront
+from bulkhead_trio.http.hypercorn.tls import server_context
+from bulkhead_trio.http.hypercorn.tls_front import TLSFront
 from bulkhead_trio.http.limits import ConnectionLimits
-from bulkhead_trio.http.tls import server_context
 from bulkhead_trio.http.tunnel import TUNNEL, ByteStream
 
-from ..handover._wires import HOST, client_context, render_error, write_pair
+from ..hypercorn._wires import HOST, client_context, render_error, write_pair
 
 FRONTS = ("engine", "hypercorn", "tls")
 PLAIN_FRONTS = ("engine", "hypercorn")

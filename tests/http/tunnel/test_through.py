@@ -24,11 +24,11 @@ from wsproto.events import (
 )
 
 from bulkhead_trio.http.client import ClientLimits, HTTPClient
-from bulkhead_trio.http.tls import server_context
+from bulkhead_trio.http.hypercorn.tls import server_context
 from bulkhead_trio.http.tunnel import HALF_CLOSED_SECONDS, TUNNEL, Pumped, pump
 
 from ..client._upstream import Talk, assert_at_rest, to_loopback, upstream
-from ..handover._wires import WSClient, client_context, write_pair
+from ..hypercorn._wires import WSClient, client_context, write_pair
 from ._ends import (
     FRONTS,
     PLAIN_FRONTS,

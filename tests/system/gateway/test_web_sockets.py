@@ -19,7 +19,7 @@ from wsproto.events import (
 
 from bulkhead_trio.testing.upstream import Answer, ScriptedUpstreamProcess, WebSocket, always
 
-from ...http.handover._wires import WSClient
+from ...http.hypercorn._wires import WSClient
 from .._server import wait_until_answered
 from ._gateway import Gateway, Tenant
 

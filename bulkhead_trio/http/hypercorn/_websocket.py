@@ -20,8 +20,8 @@ from wsproto.events import BytesMessage, CloseConnection, Message, Ping, TextMes
 from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import LocalProtocolError
 
-from bulkhead_trio.http._budget_rules import Budget
-from bulkhead_trio.http._protocol import ErrorRenderer
+from bulkhead_trio.http.hypercorn._budget_rules import Budget
+from bulkhead_trio.http.hypercorn._protocol import ErrorRenderer
 
 SMALL_BYTES = 1024
 """A piece of a message that is smaller counts as a message of its own."""

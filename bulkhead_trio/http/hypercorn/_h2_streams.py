@@ -18,8 +18,8 @@ from hypercorn.protocol.h2 import (
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
-from bulkhead_trio.http._exchanges import Exchanges
-from bulkhead_trio.http._protocol import ErrorRenderer
+from bulkhead_trio.http.hypercorn._exchanges import Exchanges
+from bulkhead_trio.http.hypercorn._protocol import ErrorRenderer
 
 _log = structlog.get_logger("bulkhead_trio.http")
 

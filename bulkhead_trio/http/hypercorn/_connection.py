@@ -14,11 +14,11 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
-from bulkhead_trio.http._exchanges import LOOK_SECONDS, Exchanges
-from bulkhead_trio.http._protocol import REASONS, ErrorRenderer
-from bulkhead_trio.http._transport import Address, Transport
-from bulkhead_trio.http._upgrades import TunnelEnds, UpgradableProtocol
-from bulkhead_trio.http._websocket import WebSocketLimits, WebSocketStream
+from bulkhead_trio.http.hypercorn._exchanges import LOOK_SECONDS, Exchanges
+from bulkhead_trio.http.hypercorn._protocol import REASONS, ErrorRenderer
+from bulkhead_trio.http.hypercorn._transport import Address, Transport
+from bulkhead_trio.http.hypercorn._upgrades import TunnelEnds, UpgradableProtocol
+from bulkhead_trio.http.hypercorn._websocket import WebSocketLimits, WebSocketStream
 from bulkhead_trio.http.limits import ConnectionLimits
 
 RECEIVE_BYTES = 64 * 1024

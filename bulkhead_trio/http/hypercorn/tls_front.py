@@ -1,79 +1,26 @@
-"""Connections that somebody else has accepted: those of TLS listeners, and those that are to become
-something else than the engine speaks.
-
-Hypercorn's protocol classes do the talking, as in `hypercorn_front`: HTTP/2, WebSocket, and
-HTTP/1.1 under TLS.
-"""
+"""TLS listeners: handshakes, and then HTTP/2 or HTTP/1.1, as the client chooses."""
 
 from __future__ import annotations
 
 import ssl
-from typing import Any
 
 import trio
 from hypercorn.typing import ASGIFramework
 
-from bulkhead_trio.http._connection import Connection
-from bulkhead_trio.http._h2_connection import H2Connection
-from bulkhead_trio.http._h2_rules import H2Limits
-from bulkhead_trio.http._protocol import ErrorRenderer
-from bulkhead_trio.http._residents import Resident, Residents
-from bulkhead_trio.http._transport import Address, Plain, Secured, address_of
-from bulkhead_trio.http._websocket import WebSocketLimits
-from bulkhead_trio.http.hypercorn_front import make_serving
+from bulkhead_trio.http.hypercorn._connection import Connection
+from bulkhead_trio.http.hypercorn._h2_connection import H2Connection
+from bulkhead_trio.http.hypercorn._h2_rules import H2Limits
+from bulkhead_trio.http.hypercorn._protocol import ErrorRenderer
+from bulkhead_trio.http.hypercorn._residents import Resident, Residents
+from bulkhead_trio.http.hypercorn._transport import Address, Secured, address_of
+from bulkhead_trio.http.hypercorn._websocket import WebSocketLimits
+from bulkhead_trio.http.hypercorn.front import make_serving
+from bulkhead_trio.http.hypercorn.tls import HandshakeLimits, Handshakes
 from bulkhead_trio.http.limits import ConnectionLimits
-from bulkhead_trio.http.tls import HandshakeLimits, Handshakes
 
 TOLD = ConnectionLimits(connections=32, connections_per_address=8)
 """How many connections beyond the limits are told so at a time; the rest are closed unheard. Under
 TLS telling costs a handshake, which is what a flood is after. One address has its part of that."""
-
-
-class Handover:
-    """Serves plain connections that ask for a WebSocket: what `HTTPServer` hands over.
-
-    Args:
-        app: an ASGI 3 application; `lifespan` is not asked of it.
-        limits: on connections; how many there are is for whoever accepts them.
-        render_error: what to say when a request cannot even be read.
-        web_sockets: limits on them.
-    """
-
-    def __init__(
-        self,
-        app: ASGIFramework,
-        *,
-        limits: ConnectionLimits,
-        render_error: ErrorRenderer,
-        web_sockets: WebSocketLimits = WebSocketLimits(),  # noqa: B008  frozen
-    ) -> None:
-        self._serving = make_serving(app, limits, render_error, web_sockets)
-        self._residents = Residents()
-
-    @property
-    def connections(self) -> int:
-        """How many are open."""
-        return len(self._residents)
-
-    async def __call__(self, stream: trio.SocketStream, ahead: bytes, client: Any) -> None:
-        """Serve one connection to its end; it is closed on the way out.
-
-        Args:
-            stream: connected; nobody else touches it any more.
-            ahead: all that has been read from it, from the request's first byte on.
-            client: the peer's address, as ASGI wants it; ``None``: the socket's.
-        """
-        try:
-            await self._residents.run(Connection(self._serving, Plain(stream, ahead, client)))
-        except OSError:
-            pass  # gone already
-        finally:
-            await trio.aclose_forcefully(stream)
-
-    async def close(self) -> None:
-        """Close what is idle, say goodbye on WebSockets, and let the rest end."""
-        await self._serving.context.terminated.set()
-        self._residents.close()
 
 
 class TLSFront:
@@ -81,7 +28,7 @@ class TLSFront:
 
     Args:
         app: an ASGI 3 application; `lifespan` is not asked of it.
-        context: what is offered, from `bulkhead_trio.http.tls.server_context`.
+        context: what is offered, from `bulkhead_trio.http.hypercorn.tls.server_context`.
         limits: on connections.
         render_error: what to say when a request cannot even be read.
         handshakes: limits on them.

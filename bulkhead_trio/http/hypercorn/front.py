@@ -16,11 +16,11 @@ from hypercorn.config import Config
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework
 
-from bulkhead_trio.http._connection import Connection, Serving
-from bulkhead_trio.http._protocol import ErrorRenderer
-from bulkhead_trio.http._residents import Residents
-from bulkhead_trio.http._transport import Plain
-from bulkhead_trio.http._websocket import WebSocketLimits
+from bulkhead_trio.http.hypercorn._connection import Connection, Serving
+from bulkhead_trio.http.hypercorn._protocol import ErrorRenderer
+from bulkhead_trio.http.hypercorn._residents import Residents
+from bulkhead_trio.http.hypercorn._transport import Plain
+from bulkhead_trio.http.hypercorn._websocket import WebSocketLimits
 from bulkhead_trio.http.limits import ConnectionLimits
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from bulkhead_trio.http._transport import Secured
+from bulkhead_trio.http.hypercorn._transport import Secured
 
 PROTOCOLS = ("h2", "http/1.1")
 """What is offered to a client that asks (ALPN), the preferred one first."""

@@ -14,8 +14,8 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
-from bulkhead_trio.http._guard_rules import Guard
 from bulkhead_trio.http.engine._head_rules import HeadLimits
+from bulkhead_trio.http.hypercorn._guard_rules import Guard
 
 REASONS = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 

@@ -29,8 +29,8 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import filter_pseudo_headers
 
-from bulkhead_trio.http._budget_rules import Budget
-from bulkhead_trio.http._h2_rules import (
+from bulkhead_trio.http.hypercorn._budget_rules import Budget
+from bulkhead_trio.http.hypercorn._h2_rules import (
     EARNED_BY_DATA,
     FrameMeter,
     H2Limits,
@@ -38,8 +38,8 @@ from bulkhead_trio.http._h2_rules import (
     goaway,
     is_sendable,
 )
-from bulkhead_trio.http._h2_streams import H2Exchanges, H2Stream, Outbox
-from bulkhead_trio.http._protocol import ErrorRenderer
+from bulkhead_trio.http.hypercorn._h2_streams import H2Exchanges, H2Stream, Outbox
+from bulkhead_trio.http.hypercorn._protocol import ErrorRenderer
 from bulkhead_trio.http.limits import ConnectionLimits
 
 PIECE_BYTES = 4096

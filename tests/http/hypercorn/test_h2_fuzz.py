@@ -12,11 +12,11 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkhead_trio.http._h2_connection import H2Connection
-from bulkhead_trio.http._h2_rules import PREFACE_BYTES, FrameMeter, H2Limits
-from bulkhead_trio.http._transport import Plain
-from bulkhead_trio.http._websocket import WebSocketLimits
-from bulkhead_trio.http.hypercorn_front import make_serving
+from bulkhead_trio.http.hypercorn._h2_connection import H2Connection
+from bulkhead_trio.http.hypercorn._h2_rules import PREFACE_BYTES, FrameMeter, H2Limits
+from bulkhead_trio.http.hypercorn._transport import Plain
+from bulkhead_trio.http.hypercorn._websocket import WebSocketLimits
+from bulkhead_trio.http.hypercorn.front import make_serving
 
 from ._wires import LIMITS, answer, read_all, render_error, socket_pair
 

@@ -16,7 +16,7 @@ from hypercorn.trio import run as hypercorn_run
 from hypercorn.trio import serve
 from hypercorn.trio.tcp_server import TCPServer
 
-from bulkhead_trio.http.hypercorn_worker import WRITE_SECONDS, MendedTCPServer, mend
+from bulkhead_trio.http.hypercorn.worker import WRITE_SECONDS, MendedTCPServer, mend
 
 
 def worker() -> Any:

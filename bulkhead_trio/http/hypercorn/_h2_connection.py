@@ -9,11 +9,11 @@ import trio
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.typing import ConnectionState
 
-from bulkhead_trio.http._connection import Serving
-from bulkhead_trio.http._h2_protocol import GuardedH2Protocol
-from bulkhead_trio.http._h2_rules import H2Limits, goaway
-from bulkhead_trio.http._h2_streams import H2Exchanges
-from bulkhead_trio.http._transport import RECEIVE_BYTES, Address, Transport
+from bulkhead_trio.http.hypercorn._connection import Serving
+from bulkhead_trio.http.hypercorn._h2_protocol import GuardedH2Protocol
+from bulkhead_trio.http.hypercorn._h2_rules import H2Limits, goaway
+from bulkhead_trio.http.hypercorn._h2_streams import H2Exchanges
+from bulkhead_trio.http.hypercorn._transport import RECEIVE_BYTES, Address, Transport
 
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 """The empty settings with which a server has to begin (RFC 9113, 3.4)."""

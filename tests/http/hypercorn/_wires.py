@@ -21,9 +21,10 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import Event as WSEvent
 from wsproto.events import Request as WSRequest
 
-from bulkhead_trio.http.handover import Handover, TLSFront
+from bulkhead_trio.http.hypercorn.handover import Handover
+from bulkhead_trio.http.hypercorn.tls import server_context
+from bulkhead_trio.http.hypercorn.tls_front import TLSFront
 from bulkhead_trio.http.limits import ConnectionLimits
-from bulkhead_trio.http.tls import server_context
 
 HOST = "localhost"
 LIMITS = ConnectionLimits()

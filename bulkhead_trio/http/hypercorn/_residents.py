@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 import trio
 
-from bulkhead_trio.http._transport import Address
+from bulkhead_trio.http.hypercorn._transport import Address
 from bulkhead_trio.http.limits import ConnectionLimits
 
 _log = structlog.get_logger("bulkhead_trio.http")

@@ -19,8 +19,8 @@ from wsproto.events import (
     TextMessage,
 )
 
-from bulkhead_trio.http._websocket import WebSocketLimits
-from bulkhead_trio.http.handover import Handover
+from bulkhead_trio.http.hypercorn._websocket import WebSocketLimits
+from bulkhead_trio.http.hypercorn.handover import Handover
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 
 from ._wires import (

@@ -11,13 +11,13 @@ from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.events import Data, Request
 from hypercorn.protocol.h11 import STREAM_ID
 
-from bulkhead_trio.http._guard_rules import Guard
-from bulkhead_trio.http._protocol import HTTP11Protocol
-from bulkhead_trio.http._tunnel import Tunnel, TunnelStream
 from bulkhead_trio.http._upgrade_rules import is_web_socket
-from bulkhead_trio.http._websocket import WebSocketLimits, WebSocketStream
 from bulkhead_trio.http.engine._answer_rules import switching_head
 from bulkhead_trio.http.engine._head_rules import HeadLimits
+from bulkhead_trio.http.hypercorn._guard_rules import Guard
+from bulkhead_trio.http.hypercorn._protocol import HTTP11Protocol
+from bulkhead_trio.http.hypercorn._tunnel import Tunnel, TunnelStream
+from bulkhead_trio.http.hypercorn._websocket import WebSocketLimits, WebSocketStream
 
 NOT_OFFERED = b"sec-websocket-extensions"
 """Compression: a frame of a few KiB can become many MiB."""

@@ -13,7 +13,7 @@ import trio.testing
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from bulkhead_trio.http._h2_rules import H2Limits
+from bulkhead_trio.http.hypercorn._h2_rules import H2Limits
 
 from ._wires import H2Client, answer, echo_app, h2_client, secured, tls_front
 

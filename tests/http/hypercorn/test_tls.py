@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from bulkhead_trio.http.handover import TOLD, TLSFront
-from bulkhead_trio.http.tls import HandshakeLimits, server_context
+from bulkhead_trio.http.hypercorn.tls import HandshakeLimits, server_context
+from bulkhead_trio.http.hypercorn.tls_front import TOLD, TLSFront
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 
 from ._wires import (
