@@ -237,11 +237,18 @@ class _Client:
 
     async def answer(self, status: int, headers: Fields, body: bytes) -> None:
         """Answer, all at once."""
-        await self.exchange.pass_on(status, [*headers, *self.extra], body)
+        await self.exchange.pass_on(status, self._with_ours(headers), body)
 
     async def begin_answer(self, status: int, headers: Fields) -> None:
         """Begin an answer whose body follows in pieces."""
-        await self.exchange.pass_on(status, [*headers, *self.extra], None)
+        await self.exchange.pass_on(status, self._with_ours(headers), None)
+
+    def _with_ours(self, headers: Fields) -> Fields:
+        """With what every answer of the tenant says, in place of what the upstream says of that."""
+        if not self.extra:
+            return headers
+        ours = {name for name, _ in self.extra}
+        return [*(field for field in headers if field[0] not in ours), *self.extra]
 
     async def write_piece(self, piece: bytes) -> None:
         """Send a piece of the body."""

@@ -9,7 +9,7 @@ from bulkhead_trio.gateway._path_rules import PathRules, base_path
 from bulkhead_trio.gateway._pattern_rules import Pattern, Replacement
 from bulkhead_trio.gateway.group import UpstreamGroup
 from bulkhead_trio.gateway.resilience_spec import switched_on
-from bulkhead_trio.gateway.route import Destination, FixedAnswer, Retrying, Route
+from bulkhead_trio.gateway.route import HEAD_SECONDS, Destination, FixedAnswer, Retrying, Route
 from bulkhead_trio.gateway.spec import RewritingSpec, RouteSpec
 from bulkhead_trio.policies.retry import RetryBudget
 from bulkhead_trio.policies.retry._rules import Schedule
@@ -45,7 +45,9 @@ def compiled(
         response_headers=ResponseHeaderRules(None if response is None else response.headers),
         group=group,
         destinations={each.url: _destination(each.url) for each in upstreams},
-        timeout=None if timeout is None or timeout.default is None else timeout.default / _MS,
+        timeout=HEAD_SECONDS
+        if timeout is None or timeout.default is None
+        else timeout.default / _MS,
         timeouts={}
         if timeout is None
         else {method: each / _MS for method, each in timeout.by_method.items()},

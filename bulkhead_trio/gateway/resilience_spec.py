@@ -108,7 +108,7 @@ class TimeoutSpec(Part, frozen=True, kw_only=True):
     """How long an upstream may take to begin its answer, each try; within the request's deadline.
 
     Attributes:
-        default: milliseconds; ``None``: what the tier has.
+        default: milliseconds; ``None``: 30 s.
         by_method: milliseconds, by the method.
     """
 

@@ -16,6 +16,10 @@ IDEMPOTENT = frozenset(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 """Methods that do no more when they are done twice (RFC 9110, section 9.2.2)."""
 
 
+HEAD_SECONDS = 30.0
+"""An upstream may take so long to begin an answer, where its route says nothing else."""
+
+
 @attrs.frozen
 class Retrying:
     """When a request is sent again.
@@ -71,8 +75,7 @@ class Route:
         response_headers: what becomes of an answer's header.
         group: its upstreams.
         destinations: their URLs, taken apart.
-        timeout: seconds for the head of one answer, where no method has its own; ``None`` for the
-            client's own limit.
+        timeout: seconds for the head of one answer, where no method has its own.
         timeouts: by method.
         retrying: ``None``: nothing is sent again.
         fallback: ``None``: errors are told.
@@ -86,7 +89,7 @@ class Route:
     response_headers: ResponseHeaderRules
     group: UpstreamGroup
     destinations: Mapping[str, Destination]
-    timeout: float | None = None
+    timeout: float = HEAD_SECONDS
     timeouts: Mapping[str, float] = attrs.field(factory=dict)
     retrying: Retrying | None = None
     fallback: FixedAnswer | None = None
@@ -97,6 +100,6 @@ class Route:
         """Whether something is answered in the place of its upstreams."""
         return self.fallback is not None or self.fallback_group is not None
 
-    def seconds(self, method: str) -> float | None:
+    def seconds(self, method: str) -> float:
         """For the head of one answer to such a request."""
         return self.timeouts.get(method, self.timeout)

@@ -80,8 +80,8 @@ _RETRY: Final = {
 }
 
 _OTHERS: Final = {
-    "timeout": "How long a request may take in all, retries included.",
-    "timeout.default": "Milliseconds; what the tier has, unless said.",
+    "timeout": "How long each try may take to the head of its answer, within the whole deadline.",
+    "timeout.default": "Milliseconds; 30 s unless said.",
     "timeout.byMethod": "Milliseconds, by the method.",
     "healthCheck": "Checks of each upstream, whether or not there are requests.",
     "healthCheck.enabled": _ON,
