@@ -2,13 +2,11 @@
 
 The application runs in the connection's own task, so that a request costs no task and no scope. The
 connection has one cancel scope for its life: a peer that goes, or a limit that passes, cancels it,
-and the application with it. Limits cost no timer: the connection says by when it must have got on,
-in ``deadline``, and the server looks at all of them a few times a second.
+and the application with it. Its socket is the `Peer`'s affair.
 """
 
 from __future__ import annotations
 
-import enum
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias
@@ -24,9 +22,9 @@ from bulkhead_trio.http.engine._reader_rules import RequestReader
 from bulkhead_trio.http.engine.errors import AnswerCutOff, ClientGone, ProtocolError
 from bulkhead_trio.http.engine.exchange import Exchange
 from bulkhead_trio.http.engine.meter import METERED
-from bulkhead_trio.http.engine.readiness import BROKEN, FINISHED, GONE, Readiness
+from bulkhead_trio.http.engine.peer import NEVER, Peer, Phase
+from bulkhead_trio.http.engine.readiness import Readiness
 from bulkhead_trio.http.engine.tunnel import TunnelExchange, asks_for_tunnel
-from bulkhead_trio.http.engine.turn_taker import TurnTaker
 from bulkhead_trio.http.extensions import ACCOUNT, REFUSED
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.policies.rate import KeyedRateLimiter
@@ -43,38 +41,12 @@ Handover: TypeAlias = Callable[[trio.SocketStream, bytes, Address | None], Await
 
 _log = structlog.get_logger("bulkhead_trio.http")
 
-READ_BYTES = 65_536
-"""Read at once, and the most that is held of a body that the application has not asked for."""
-
-SENT_ON_BYTES = 65_536
-"""Sent without a pause to a peer that takes all of it; then others have the loop first."""
-
-WRITE_IS_LIKE_BYTES = 4096
-"""What each write adds to that: many small ones hold the loop up as well."""
-
-NEVER = float("inf")
-
 ARRIVALS = ""
 """The account of whoever has not had a request answered yet, and of accepting connections."""
 
 NOBODY = "-"
 """The account of connections whose last request was nobody's: not those that arrive, who would have
 to wait behind all of them."""
-
-
-class Phase(enum.Enum):
-    """What a connection is waiting for."""
-
-    IDLE = "a request to begin"
-    HEAD = "the rest of a head"
-    BODY = "more of a body"
-    APPLICATION = "the application"
-    WRITE = "the peer to read"
-    TURN = "a turn on the event loop"
-    REFUSED = "its turn to be read again"
-    HANDED_OVER = "another protocol"
-    TUNNEL = "bytes of another protocol"
-    CLOSING = "the peer to close"
 
 
 class Serving(Protocol):
@@ -100,7 +72,7 @@ class PeerClosed(Exception):
     """The peer has closed its side where a request might have come."""
 
 
-class Connection(TurnTaker):
+class Connection(Peer):
     """One client's connection.
 
     Args:
@@ -110,11 +82,7 @@ class Connection(TurnTaker):
         server: our side's, as ASGI wants it.
     """
 
-    __slots__ = (
-        "_body_by", "_failure", "_is_readable", "_outgoing", "_reader", "_sent_on", "client",
-        "deadline", "has_gone", "is_finished", "is_tunnel", "phase", "scope", "server", "serving",
-        "sock",
-    )  # fmt: skip
+    __slots__ = ("_body_by", "_failure", "_reader", "client", "server", "serving")
 
     def __init__(
         self,
@@ -124,23 +92,13 @@ class Connection(TurnTaker):
         client: Address | None,
         server: Address | None,
     ) -> None:
-        super().__init__(serving.readiness, ARRIVALS)
+        super().__init__(serving.readiness, ARRIVALS, sock, serving.limits)
         self.serving = serving
-        self.sock = sock
         self.client = client
         self.server = server
-        self.scope = trio.CancelScope()
-        self.deadline = NEVER
-        self.phase = Phase.HEAD
-        self.is_finished = False
-        self.is_tunnel = False
-        self.has_gone = False
         self._body_by = NEVER
         self._failure: ProtocolError | None = None
         self._reader = RequestReader(serving.head_limits)
-        self._is_readable = False
-        self._outgoing = b""
-        self._sent_on = 0
 
     # --- its life --------------------------------------------------------------------------------
 
@@ -300,19 +258,6 @@ class Connection(TurnTaker):
         except OSError:
             return
 
-    def _allow(self, seconds: float) -> None:
-        self.deadline = trio.current_time() + seconds
-
-    def _allow_our_turn(self) -> None:
-        """No limit while it is for us to get on; unless the peer has finished sending.
-
-        That looks just as if it had gone. An answer that is nearly ready may still get out.
-        """
-        if self.is_finished and not self.is_tunnel:
-            self._allow(self.serving.limits.half_closed)
-        else:
-            self.deadline = NEVER
-
     # --- reading ---------------------------------------------------------------------------------
 
     async def _next_head(self) -> Head:
@@ -342,6 +287,11 @@ class Connection(TurnTaker):
             else:
                 raise PeerClosed
         return head
+
+    async def _send_what_was_left(self) -> None:
+        limits = self.serving.limits
+        await self.write(b"")
+        self._allow(limits.idle if self.phase is Phase.IDLE else limits.head)
 
     async def read_body(self, decoder: BodyDecoder) -> bytes:
         """The next piece of a body; ``b""`` only at its end.
@@ -382,43 +332,6 @@ class Connection(TurnTaker):
             pieces.append(piece)
         return b"".join(pieces)
 
-    def sock_recv(self) -> bytes | None:
-        """What has come: ``None`` for nothing yet, ``b""`` for the end."""
-        if not self._is_readable:
-            return None
-        try:
-            data = self.sock.recv(READ_BYTES)
-        except BlockingIOError:
-            self._is_readable = False
-            return None
-        # A short read has emptied the socket; whatever comes later is news again. But an end that
-        # has been announced already will not be announced twice.
-        self._is_readable = len(data) == READ_BYTES or self.is_finished
-        return data
-
-    async def receive(self) -> bytes:
-        """What comes next, ``b""`` at the end; who sends without a pause waits for its turns.
-
-        Raises:
-            OSError: the peer has gone.
-        """
-        if self._is_readable:
-            await self.next_turn()
-        while (data := self.sock_recv()) is None:
-            await self.park()
-        return data
-
-    async def until_gone(self) -> None:
-        """Park until the peer has gone; what it sends meanwhile stays where it is.
-
-        A peer that has only finished sending has gone when the time is over that an answer has to
-        get out still.
-        """
-        while not self.is_finished:
-            await self.park()
-        if not self.has_gone:
-            await trio.sleep(self.serving.limits.half_closed)
-
     def cut_off(self) -> None:
         """Cancel what is being worked on for it; answered 503, unless an answer has begun."""
         if self.is_tunnel:
@@ -433,94 +346,6 @@ class Connection(TurnTaker):
         if self.phase is Phase.HEAD:
             return not (self._reader.has_begun or self._is_readable)
         return self.phase in (Phase.IDLE, Phase.REFUSED)
-
-    # --- what others tell it ---------------------------------------------------------------------
-
-    def on_ready(self, events: int) -> None:
-        """The kernel has news of the socket."""
-        self._is_readable = True
-        if events & GONE:
-            self.is_finished = True
-            # In a tunnel both may have finished; what came before can still be read.
-            if events & BROKEN or not self.is_tunnel:
-                self.has_gone = True
-                self.scope.cancel()
-        elif events & FINISHED and not self.is_finished:
-            self.is_finished = True
-            if not self.is_tunnel and self.phase in (
-                Phase.APPLICATION,
-                Phase.WRITE,
-                Phase.TURN,
-                Phase.REFUSED,
-            ):
-                self._allow_our_turn()
-        if self.is_parked:
-            self.ask_for_turn()
-
-    # --- writing ---------------------------------------------------------------------------------
-
-    def write_soon(self, data: bytes) -> bool:
-        """Give the end of an answer to the kernel together with others, in a moment.
-
-        What the kernel does not take then is written before anything else is. Until that is done,
-        no more can wait: then nothing happens, and `write` has to be used.
-        """
-        if self._outgoing:
-            return False
-        self._outgoing = data
-        self.serving.readiness.outbox.put(self)
-        return True
-
-    def send_waiting(self) -> None:
-        """Called when the moment has come."""
-        if not (data := self._outgoing):
-            return
-        try:
-            sent = self.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = len(data)  # the peer has gone; the kernel tells the task
-        self._outgoing = data[sent:]
-        if self._outgoing and self._task is not None:
-            self.ask_for_turn()
-
-    async def _send_what_was_left(self) -> None:
-        limits = self.serving.limits
-        await self.write(b"")
-        self._allow(limits.idle if self.phase is Phase.IDLE else limits.head)
-
-    async def write(self, data: bytes) -> None:
-        """Give all of ``data`` to the kernel; waits while the peer does not read.
-
-        Raises:
-            OSError: the peer has gone.
-        """
-        if self._outgoing:
-            data, self._outgoing = self._outgoing + data, b""
-        elif not data:
-            return
-        try:
-            sent = self.sock.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent == len(data):
-            self._sent_on += sent + WRITE_IS_LIKE_BYTES
-            if self._sent_on >= SENT_ON_BYTES:
-                self._sent_on = 0
-                await trio.lowlevel.checkpoint()
-            return
-        view = memoryview(data)
-        before, self.phase = self.phase, Phase.WRITE
-        while sent < len(view):
-            self._allow(self.serving.limits.write)
-            await trio.lowlevel.wait_writable(self.sock)
-            try:
-                sent += self.sock.send(view[sent:])
-            except BlockingIOError:
-                continue
-        self.phase = before
-        self._allow_our_turn()
 
     async def fail(self, error: ProtocolError | OSError) -> None:
         """End the connection from within the application.
