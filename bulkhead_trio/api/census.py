@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
 
+from bulkhead_trio.observe.gateway_snapshots import GatewaySnapshot
 from bulkhead_trio.observe.metrics import Durations
 from bulkhead_trio.observe.snapshots import (
     BreakerSnapshot,
@@ -20,6 +21,16 @@ from bulkhead_trio.orders import OrderDesk
 from bulkhead_trio.tiers import Tier, tier_snapshot
 
 
+class GatewayReader(Protocol):
+    """Reads the numbers of a gateway; `bulkhead_trio.app.gateway_numbers.GatewayNumbers` does."""
+
+    def read(self) -> GatewaySnapshot:
+        """All of them, as they are now."""
+
+    def read_counters(self) -> GatewaySnapshot:
+        """What has been counted."""
+
+
 @attrs.frozen
 class ProcessReader:
     """Reads all the numbers of this process; asks nothing that a full tier could hold up.
@@ -29,15 +40,24 @@ class ProcessReader:
         desk: the orders'.
         durations: of the tiers' requests since the start.
         serving: reads the numbers of the servers.
+        gateway: reads those of the gateway; ``None`` without one.
     """
 
     tiers: Mapping[str, Tier[Any]]
     desk: OrderDesk
     durations: Durations
     serving: Callable[[], ServingSnapshot] = ServingSnapshot
+    gateway: GatewayReader | None = None
 
     def read(self) -> ProcessSnapshot:
         """What they are now."""
+        return self._read(None if self.gateway is None else self.gateway.read())
+
+    def read_counters(self) -> ProcessSnapshot:
+        """What has been counted; of what the gateway holds now, nothing, which takes long."""
+        return self._read(None if self.gateway is None else self.gateway.read_counters())
+
+    def _read(self, gateway: GatewaySnapshot | None) -> ProcessSnapshot:
         return ProcessSnapshot(
             tiers={
                 name: attrs.evolve(tier_snapshot(tier), durations=self.durations.snapshot(name))
@@ -45,6 +65,7 @@ class ProcessReader:
             },
             orders=self._orders(),
             serving=self.serving(),
+            gateway=gateway,
         )
 
     def _orders(self) -> DeskSnapshot:

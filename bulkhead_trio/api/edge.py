@@ -238,7 +238,7 @@ class _Exchange:
     """One request and its answer: adds what every answer has, and remembers what to log."""
 
     __slots__ = (
-        "_began", "_context", "_gate", "_is_ours", "_request_id", "_scope", "_send", "_status",
+        "_context", "_gate", "_is_ours", "_request_id", "_scope", "_send", "_status", "began",
         "has_started", "notes",
     )  # fmt: skip
 
@@ -252,7 +252,7 @@ class _Exchange:
         context: RequestContext,
     ) -> None:
         self.has_started = False
-        self.notes: dict[str, str] = {}
+        self.notes: dict[str, str | float] = {}
         self._is_ours = True
         self._context = context
         self._request_id = request_id.encode("ascii")
@@ -260,7 +260,7 @@ class _Exchange:
         self._send = send
         self._gate = gate
         self._status: int | None = None
-        self._began = trio.current_time()
+        self.began = trio.current_time()
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -361,7 +361,7 @@ class _Exchange:
         scope = self._scope
         path: str = scope["path"]
         if access_log.is_wanted(is_quiet=path in PROBES):
-            seconds = trio.current_time() - self._began
+            seconds = trio.current_time() - self.began
             access_log.request(
                 self._context, scope["method"], path, self._status, seconds, self.notes
             )

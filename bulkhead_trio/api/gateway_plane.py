@@ -57,8 +57,9 @@ class TenantLimits(Protocol):
 class Exchange(Protocol):
     """What the edge knows of a request and its answer."""
 
-    notes: dict[str, str]
+    notes: dict[str, str | float]
     has_started: bool
+    began: float
 
     @property
     def request_id(self) -> str:
@@ -176,6 +177,7 @@ class GatewayPlane:
             client=client,
             tunnel=client.open_tunnel if TUNNEL in extensions else None,
             notes=exchange.notes,
+            began=exchange.began,
         )
 
     async def _refuse(self, client: _Client, error: BulkheadTrioError, scope: Scope) -> None:

@@ -111,7 +111,7 @@ class Request(msgspec.Struct, frozen=True):
 
         Raises:
             UnsupportedMediaType: it says that it is something other than JSON.
-            InvalidBody: it is not JSON, or not of the form that ``decoder`` wants.
+            InvalidBody: it is not JSON, or not of the form that ``decoder`` wants, or too deep.
         """
         media_type = (self.headers.get("content-type") or "application/json").partition(";")[0]
         if media_type.strip().lower() not in media_types:
@@ -123,6 +123,8 @@ class Request(msgspec.Struct, frozen=True):
             raise invalid_body(path.rstrip("`") or "$", message) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise invalid_body("$", "is not JSON in UTF-8") from None
+        except RecursionError:
+            raise invalid_body("$", "has too many objects or arrays within each other") from None
 
     def parameters(self) -> dict[str, str]:
         """The query's fields.

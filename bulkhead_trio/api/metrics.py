@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import trio
+
 from bulkhead_trio.api.admin import AdminGuard
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
 from bulkhead_trio.observe._totals_rules import total
+from bulkhead_trio.observe.gateway_metrics import gateway_exposition
 from bulkhead_trio.observe.latency import quantiles
 from bulkhead_trio.observe.metrics import exposition
 from bulkhead_trio.observe.snapshots import BreakerSnapshot, Census, CensusTaker, TierSnapshot
@@ -55,8 +58,13 @@ class MetricsResource:
     async def prometheus(self, request: Request) -> Response:  # noqa: ARG002
         """Prometheus's text format."""
         census = await self._census.take()
-        text = exposition(census, reasons=self._reasons)
-        return Response(200, text, content_type=PROMETHEUS_TEXT)
+        pieces = [exposition(census, reasons=self._reasons)]
+        gateways = [each.gateway for each in census.processes if each.gateway is not None]
+        if gateways:
+            for piece in gateway_exposition(gateways):
+                pieces.append(piece)
+                await trio.lowlevel.checkpoint()  # there may be many
+        return Response(200, b"".join(pieces), content_type=PROMETHEUS_TEXT)
 
 
 def _wire_tier(tier: TierSnapshot) -> dict[str, Any]:

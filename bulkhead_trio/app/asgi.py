@@ -20,8 +20,8 @@ from bulkhead_trio.api.messages import Response
 from bulkhead_trio.app.composition import Application, open_application
 from bulkhead_trio.app.ground import open_ground
 from bulkhead_trio.config import Settings, load_settings
-from bulkhead_trio.http import hypercorn_worker
 from bulkhead_trio.http.extensions import extensions_of
+from bulkhead_trio.http.hypercorn import worker as hypercorn_worker
 from bulkhead_trio.observe.logs import configure_logging
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -37,7 +37,8 @@ REFUSAL_EXTENSION = "websocket.http.response"
 def create_app(settings: Settings | None = None) -> ASGIApplication:
     """The application for any ASGI server that runs on Trio and speaks lifespan.
 
-    If that is Hypercorn, a client could end it with two lines: `hypercorn_worker.mend` is applied.
+    If that is Hypercorn, a client could end it with two lines: it is mended
+    (`bulkhead_trio.http.hypercorn.worker`).
 
     Args:
         settings: by default those of the environment, and of the file that ``BULKHEAD_CONFIG``

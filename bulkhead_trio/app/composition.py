@@ -30,8 +30,8 @@ from bulkhead_trio.config import Settings, TierSettings
 from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool
 from bulkhead_trio.database.orders import PostgresOrderStore
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.handover import TLSFront
-from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.hypercorn.front import HypercornFront
+from bulkhead_trio.http.hypercorn.tls_front import TLSFront
 from bulkhead_trio.observe._totals_rules import total_serving
 from bulkhead_trio.observe.access_log import AccessLog, JSONAccessLog, open_access_log
 from bulkhead_trio.observe.logs import log_outlet
@@ -84,6 +84,8 @@ async def open_application(
     *,
     make_census: MakeCensus = Alone,
     logged: Mapping[str, object] = MappingProxyType({}),
+    worker: int = 0,
+    workers: int = 1,
 ) -> AsyncIterator[Application]:
     """Start everything behind HTTP, and take it down again on leaving.
 
@@ -92,12 +94,14 @@ async def open_application(
         ground: what it stands on.
         make_census: where there are other processes, something else than the default.
         logged: what every line of the access log says.
+        worker: the number of this process, from 0.
+        workers: how many processes this server is.
     """
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
         tiers: dict[str, Tier[Connection]] = {}
         fronts: list[Front] = []
         durations = Durations()
-        ledger = await stack.enter_async_context(open_ledger(settings, ground))
+        ledger = await stack.enter_async_context(open_ledger(settings, ground, workers=workers))
         for tier_settings in settings.tiers:
             tier = _make_tier(tier_settings, ground.conninfo, durations, ledger.directory.weight_of)
             tiers[tier.name] = tier
@@ -114,8 +118,6 @@ async def open_application(
             await nursery.start(access_log.run)
         outlet = log_outlet()
         nursery.start_soon(outlet.run)
-        reader = ProcessReader(tiers, desk, durations, lambda: _serving(fronts, outlet))
-        census = make_census(reader)
         gate = DrainGate()
         guard = AdminGuard(
             ground.admin_key,
@@ -123,8 +125,12 @@ async def open_application(
             trusted_proxies=settings.trusted_proxies,
         )
         gateway = await stack.enter_async_context(
-            open_gateway(settings, ledger, tiers, gate, guard)
+            open_gateway(settings, ledger, tiers, gate, guard, worker=worker, workers=workers)
         )
+        reader = ProcessReader(
+            tiers, desk, durations, lambda: _serving(fronts, outlet), gateway.numbers
+        )
+        census = make_census(reader)
         yield _compose(
             settings, tiers, operations, desk, gate, guard, census, fronts, access_log, ledger,
             gateway,

@@ -15,10 +15,11 @@ import trio
 from bulkhead_trio.api.admin import AdminDoor, AdminGuard
 from bulkhead_trio.api.audit import AuditResource
 from bulkhead_trio.api.drain import DrainGate
-from bulkhead_trio.api.gateway_plane import GatewayPlane, TenantLimits
+from bulkhead_trio.api.gateway_plane import GatewayPlane
 from bulkhead_trio.api.gateway_routes import RoutesResource
 from bulkhead_trio.api.routes import Resource
 from bulkhead_trio.api.tenants import TenantsResource
+from bulkhead_trio.app.gateway_numbers import GatewayNumbers
 from bulkhead_trio.app.ground import Ground
 from bulkhead_trio.config import Settings
 from bulkhead_trio.database import PoolSettings, create_pool
@@ -34,7 +35,13 @@ from bulkhead_trio.gateway.routing import RouteHealth, Routing
 from bulkhead_trio.gateway.traffic import Traffic
 from bulkhead_trio.http.client import ClientLimits, HTTPClient
 from bulkhead_trio.http.client.network import NetworkPolicy, guarded_resolve
-from bulkhead_trio.state import LocalTenantLimits, OnStateError, RedisChanged, Shared
+from bulkhead_trio.state import (
+    LocalTenantLimits,
+    OnStateError,
+    RedisChanged,
+    Shared,
+    SharedTenantLimits,
+)
 from bulkhead_trio.tenancy import TenantDirectory
 from bulkhead_trio.tenancy.keys import KeyMaker
 from bulkhead_trio.tiers import Tier
@@ -74,8 +81,14 @@ class Ledger:
 
 
 @asynccontextmanager
-async def open_ledger(settings: Settings, ground: Ground) -> AsyncIterator[Ledger]:
-    """Open what knows tenants, and Redis where there is one."""
+async def open_ledger(settings: Settings, ground: Ground, *, workers: int) -> AsyncIterator[Ledger]:
+    """Open what knows tenants, and Redis where there is one.
+
+    Args:
+        settings: those of this process.
+        ground: what it stands on.
+        workers: how many processes this server is; to Redis each is an instance.
+    """
     async with trio.open_nursery() as nursery:
         shared = None
         if settings.redis_url is not None:
@@ -83,6 +96,7 @@ async def open_ledger(settings: Settings, ground: Ground) -> AsyncIterator[Ledge
                 settings.redis_url,
                 on_error=OnStateError(settings.on_state_error),
                 listeners=(_log_redis,),
+                at_least=workers,
             )
             await nursery.start(shared.run)
         pool = create_pool(
@@ -119,6 +133,7 @@ class Gateway:
         traffic: what went where.
         limits: of tenants.
         shared: what instances have in common.
+        numbers: reads what all of it has counted.
     """
 
     plane: GatewayPlane
@@ -128,8 +143,9 @@ class Gateway:
     proxy: Proxy
     client: HTTPClient
     traffic: Traffic
-    limits: TenantLimits
+    limits: LocalTenantLimits | SharedTenantLimits
     shared: Shared | None
+    numbers: GatewayNumbers
 
 
 @asynccontextmanager
@@ -139,6 +155,9 @@ async def open_gateway(
     tiers: Mapping[str, Tier[Any]],
     gate: DrainGate,
     guard: AdminGuard,
+    *,
+    worker: int,
+    workers: int,
 ) -> AsyncIterator[Gateway]:
     """Read the routes, begin to check their upstreams, and hear of changes.
 
@@ -148,13 +167,18 @@ async def open_gateway(
         tiers: by name.
         gate: counts requests under way.
         guard: knows the admin key.
+        worker: the number of this process, from 0.
+        workers: how many processes this server is. Tenants' limits are divided among them, unless
+            Redis counts for all.
     """
     policy = NetworkPolicy(settings.allowed_private_networks)
     client = HTTPClient(
         ClientLimits(connections=UPSTREAM_CONNECTIONS), resolve=guarded_resolve(policy)
     )
     shared = ledger.shared
-    limits: TenantLimits = LocalTenantLimits() if shared is None else shared.limits
+    limits: LocalTenantLimits | SharedTenantLimits = (
+        LocalTenantLimits(worker=worker, workers=workers) if shared is None else shared.limits
+    )
     chance = random.SystemRandom()
     groups = Groups(
         check=_check_by(client),
@@ -213,6 +237,9 @@ async def open_gateway(
             traffic=traffic,
             limits=limits,
             shared=shared,
+            numbers=GatewayNumbers(
+                routing, groups, traffic, proxy, client, limits, ledger.directory, feed, shared
+            ),
         )
         nursery.cancel_scope.cancel()
 

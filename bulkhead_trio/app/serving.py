@@ -20,10 +20,10 @@ from bulkhead_trio.app.ground import Announce, open_ground
 from bulkhead_trio.app.opening import announce_ready, open_all
 from bulkhead_trio.config import Settings
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.handover import TLSFront
-from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.hypercorn.front import HypercornFront
+from bulkhead_trio.http.hypercorn.tls import server_context
+from bulkhead_trio.http.hypercorn.tls_front import TLSFront
 from bulkhead_trio.http.limits import ConnectionLimits
-from bulkhead_trio.http.tls import server_context
 from bulkhead_trio.observe.logs import configure_logging
 
 _log = structlog.get_logger("bulkhead_trio.app")

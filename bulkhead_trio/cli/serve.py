@@ -31,9 +31,9 @@ def serve(read: Read) -> None:
       bulkhead-trio serve --config bulkhead.toml --data-dir /var/lib/bulkhead
       BULKHEAD_TIERS__FREE__RATE_LIMIT=100000 bulkhead-trio serve
     """
-    # Until the server listens for signals, which takes a second, there is nothing to give back.
-    signal.signal(signal.SIGTERM, _leave)
     settings = read().settings
+    # What follows takes a second until the server listens for signals itself, imports above all.
+    signal.signal(signal.SIGTERM, _leave)
     import trio
 
     from bulkhead_trio.observe.outlet import Outlet

@@ -50,6 +50,7 @@ class Inbound:
         client: the other end.
         tunnel: opens one, where the request asks for a WebSocket.
         notes: for the request's log line.
+        began: when it arrived, on Trio's clock.
     """
 
     method: str
@@ -64,7 +65,8 @@ class Inbound:
     has_body: bool
     client: Client
     tunnel: OpenTunnel | None
-    notes: dict[str, str]
+    notes: dict[str, str | float]
+    began: float
 
 
 class Body:

@@ -32,7 +32,7 @@ from bulkhead_trio.gateway._path_rules import target
 from bulkhead_trio.gateway.exchange import Body, BodyTooLarge, Inbound
 from bulkhead_trio.gateway.group import UpstreamGroup
 from bulkhead_trio.gateway.route import IDEMPOTENT, Destination, Retrying, Route
-from bulkhead_trio.gateway.traffic import Traffic
+from bulkhead_trio.gateway.tally import Tally, class_of, outcome_of
 from bulkhead_trio.gateway.upstream import Turn, Upstream
 from bulkhead_trio.http.client import HTTPClient, StreamedResponse
 from bulkhead_trio.http.client.exchange import Exchange
@@ -63,7 +63,6 @@ class Gateway(Protocol):
     client: HTTPClient
     random: Callable[[], float]
     max_body_bytes: int | None
-    traffic: Traffic
 
 
 class AnswerBrokenOff(Exception):
@@ -116,12 +115,20 @@ class Journey:
         inbound: it.
         path: for upstreams, without the base path of their URLs.
         deadline: for the head of its answer; and for all of it, where its caller has asked so.
+        tally: counts it.
     """
 
     def __init__(
-        self, gateway: Gateway, route: Route, inbound: Inbound, path: bytes, deadline: Deadline
+        self,
+        gateway: Gateway,
+        route: Route,
+        inbound: Inbound,
+        path: bytes,
+        deadline: Deadline,
+        tally: Tally,
     ) -> None:
         self.deadline = deadline
+        self._tally = tally
         self._gateway = gateway
         self._route = route
         self._inbound = inbound
@@ -131,7 +138,6 @@ class Journey:
         self._tries = 0
         self._planned: tuple[float, int] | None = None
         self._has_begun = False
-        self._upstream_seconds = 0.0
 
     async def prepare(self) -> None:
         """Look at its body before it takes anybody's place, and read a small one.
@@ -161,6 +167,7 @@ class Journey:
                 await self._try(route.group, place, is_last=False)
             except (UpstreamError, CircuitOpen, BulkheadFull) as error:
                 if self._has_begun:
+                    self._tally.end(error.code)
                     raise AnswerBrokenOff from error
                 if await self._waited(error):
                     continue
@@ -173,21 +180,17 @@ class Journey:
 
     async def _try(self, group: UpstreamGroup, place: Place, *, is_last: bool) -> None:
         upstream, turn = await self._enter(group)
-        began = trio.current_time()
-        outcome = "error"
+        tally = self._tally
         try:
             with turn:
-                outcome = await self._ask(upstream, turn, place, is_last=is_last)
+                await self._ask(upstream, turn, place, is_last=is_last)
         except _NotGoodEnough:
-            outcome = "5xx"
+            tally.answered(class_of(tally.status))
             raise
-        finally:
-            seconds = trio.current_time() - began
-            self._upstream_seconds += seconds
-            route = self._route
-            label = route.destinations[upstream.url].label
-            self._inbound.notes["upstream"] = label
-            self._gateway.traffic.upstream(route.id, label, outcome, seconds)
+        except BaseException as error:
+            tally.answered(outcome_of(error))
+            raise
+        tally.answered(class_of(tally.status))
 
     async def _enter(self, group: UpstreamGroup) -> tuple[Upstream, Turn]:
         """Choose an upstream, and have one request's place there.
@@ -211,15 +214,14 @@ class Journey:
                     raise
                 # Its probe went to somebody else meanwhile; that was no try of ours.
 
-    async def _ask(self, upstream: Upstream, turn: Turn, place: Place, *, is_last: bool) -> str:
-        """Send the request, and pass the answer on; says of which kind that was."""
+    async def _ask(self, upstream: Upstream, turn: Turn, place: Place, *, is_last: bool) -> None:
+        """Send the request, and pass the answer on."""
         inbound, route, deadline = self._inbound, self._route, self.deadline
-        now = trio.current_time()
-        seconds = route.seconds(inbound.method)
-        by = deadline.at if seconds is None else min(deadline.at, now + seconds)
+        destination = route.destinations[upstream.url]
+        now = self._tally.asked(destination.label)
+        by = min(deadline.at, now + route.seconds(inbound.method))
         if by <= now:
             raise DeadlineExceeded("the deadline has passed")
-        destination = route.destinations[upstream.url]
         exchange = self._gateway.client.request(
             inbound.method,
             upstream.url,
@@ -231,10 +233,11 @@ class Journey:
         if inbound.timeout is not None or (
             by - now < SHORT_SECONDS and not isinstance(self._body, Body)
         ):
-            return await self._punctual(exchange, turn, place, by, is_last=is_last)
+            await self._punctual(exchange, turn, place, by, is_last=is_last)
+            return
         try:
             async with exchange as response:
-                return await self._take(response, turn, place, None, is_last=is_last)
+                await self._take(response, turn, place, None, is_last=is_last)
         except UpstreamTimeout:
             if not self._has_begun and trio.current_time() >= deadline.at:
                 turn.failed()
@@ -243,15 +246,14 @@ class Journey:
 
     async def _punctual(
         self, exchange: Exchange, turn: Turn, place: Place, by: float, *, is_last: bool
-    ) -> str:
+    ) -> None:
         """Have it done ``by`` then, to the moment: the head of the answer, or all of it."""
         began = trio.current_time()
-        outcome = ""
         with trio.CancelScope(deadline=by) as scope:
             async with exchange as response:
-                outcome = await self._take(response, turn, place, scope, is_last=is_last)
+                await self._take(response, turn, place, scope, is_last=is_last)
         if not scope.cancelled_caught:
-            return outcome
+            return
         now = trio.current_time()
         if now < self.deadline.at:
             raise UpstreamTimeout("the upstream took too long to answer", origin="", phase="head")
@@ -267,9 +269,9 @@ class Journey:
         scope: trio.CancelScope | None,
         *,
         is_last: bool,
-    ) -> str:
+    ) -> None:
         """The head of an answer is there."""
-        status = response.status
+        self._tally.status = status = response.status
         turn.answered(status)
         if not is_last and self._is_to_be_replaced(status):
             if status < FIRST_FAILURE_STATUS:
@@ -285,7 +287,6 @@ class Journey:
             await self._open_tunnel(response, turn, place)
         else:
             await self._pass_on(response, turn)
-        return f"{status // 100}xx"
 
     def _headers(self, destination: Destination, seconds: float) -> list[tuple[bytes, bytes]]:
         inbound = self._inbound
@@ -312,6 +313,7 @@ class Journey:
         await client.begin_answer(response.status, headers)
         if _is_endless(response):
             turn.succeeded()  # its end says nothing, and a probe must not wait for it
+            self._tally.lasts()
         while piece := await response.read_piece():
             await client.write_piece(piece)
         await client.end_answer()
@@ -323,6 +325,7 @@ class Journey:
         ours = await open_tunnel(SWITCHING, headers)
         turn.succeeded()
         place.give_back()
+        self._tally.lasts()
         await pump(ours, response.tunnel)
 
     # --- when it was not good enough -------------------------------------------------------------
@@ -397,17 +400,19 @@ class Journey:
         if route.fallback_group is not None and not (
             isinstance(self._body, Body) and not self._body.can_be_sent_again
         ):
-            self._inbound.notes["fallback"] = "upstream"
+            self._tally.falls_back("upstream")
             try:
                 await self._try(route.fallback_group, place, is_last=route.fallback is None)
             except (UpstreamError, CircuitOpen, BulkheadFull) as error:
                 if self._has_begun:
+                    self._tally.end(error.code)
                     raise AnswerBrokenOff from error
             else:
                 return True
         if (answer := route.fallback) is None:
             return False
-        self._inbound.notes["fallback"] = "answer"
+        self._tally.falls_back("answer")
+        self._tally.status = answer.status
         headers = [
             (b"content-type", answer.content_type),
             (b"content-length", b"%d" % len(answer.body)),

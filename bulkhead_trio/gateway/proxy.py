@@ -12,8 +12,10 @@ from bulkhead_trio.gateway._header_rules import hops_through_us
 from bulkhead_trio.gateway.exchange import Inbound
 from bulkhead_trio.gateway.journey import Journey, Place
 from bulkhead_trio.gateway.routing import Routing
+from bulkhead_trio.gateway.tally import Tally
 from bulkhead_trio.gateway.traffic import Traffic
 from bulkhead_trio.http.client import HTTPClient
+from bulkhead_trio.observe.gateway_snapshots import NO_ROUTE
 from bulkhead_trio.policies.deadline import Deadline
 from bulkhead_trio.tenancy import Caller
 from bulkhead_trio.tiers import Tier
@@ -84,29 +86,33 @@ class Proxy:
         tenant = caller.tenant
         found = self._routing.match(tenant.id, inbound.method, inbound.raw_path)
         if found is None:
-            raise RouteNotFound("No route of yours is for this method and path.")
-        inbound.notes["route"] = found.route.id
+            with Tally(self.traffic, NO_ROUTE, inbound.notes, inbound.began):
+                raise RouteNotFound("No route of yours is for this method and path.")
+        route = found.route
+        inbound.notes["route"] = route.id
         tier = self._tiers[tenant.tier]
-        journey = Journey(
-            self,
-            found.route,
-            inbound,
-            found.route.paths.path(inbound.raw_path, found.path, found.end),
-            Deadline.starting_now(limit=MOST_SECONDS, asked=inbound.timeout),
-        )
-        if hops_through_us(inbound.headers) > MOST_HOPS:
-            raise UpstreamError("this request goes in a circle", origin="")
-        if inbound.has_body:
-            await journey.prepare()
-        with (
-            tier.passage() as passage,
-            Place(await tier.admit(journey.deadline, key=tenant.id), passage) as place,
-        ):
-            if inbound.tunnel is None:
-                await journey.make(place)
-            else:
-                with self._tunnel(tenant.tier):
+        with Tally(self.traffic, route.id, inbound.notes, inbound.began) as tally:
+            journey = Journey(
+                self,
+                route,
+                inbound,
+                route.paths.path(inbound.raw_path, found.path, found.end),
+                Deadline.starting_now(limit=MOST_SECONDS, asked=inbound.timeout),
+                tally,
+            )
+            if hops_through_us(inbound.headers) > MOST_HOPS:
+                raise UpstreamError("this request goes in a circle", origin="")
+            if inbound.has_body:
+                await journey.prepare()
+            with (
+                tier.passage() as passage,
+                Place(await tier.admit(journey.deadline, key=tenant.id), passage) as place,
+            ):
+                if inbound.tunnel is None:
                     await journey.make(place)
+                else:
+                    with self._tunnel(tenant.tier):
+                        await journey.make(place)
 
     @contextmanager
     def _tunnel(self, tier: str) -> Iterator[None]:

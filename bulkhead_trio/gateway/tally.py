@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import trio
 
@@ -32,46 +32,48 @@ class Tally:
         status: of the answer that its client gets; 0 before one is there.
     """
 
-    __slots__ = (
-        "_asked_at", "_began", "_fallback", "_has_ended", "_notes", "_route_id", "_traffic",
-        "_tries", "_upstream", "_upstream_seconds", "status",
-    )  # fmt: skip
+    # Not in __slots__: what has its first value costs nothing, and there is one of these for each
+    # request.
+    status = 0
+    _upstream: str | None = None
+    _asked_at = 0.0
+    _answered_at = 0.0
+    _upstream_seconds = 0.0
+    _tries = 0
+    _fallback: str | None = None
+    _has_ended = False
 
     def __init__(
         self, traffic: Traffic, route_id: str, notes: dict[str, str | float], began: float
     ) -> None:
-        self.status = 0
         self._traffic = traffic
-        self._route_id = route_id
+        self._flow = traffic.route(route_id)
         self._notes = notes
         self._began = began
-        self._upstream: str | None = None
-        self._asked_at = 0.0
-        self._upstream_seconds = 0.0
-        self._tries = 0
-        self._fallback: str | None = None
-        self._has_ended = False
 
-    def asked(self, upstream: str) -> None:
-        """A try begins.
+    def asked(self, upstream: str) -> float:
+        """A try begins: now, which it returns.
 
         Args:
             upstream: stands for the URL of whoever is asked.
         """
         self._upstream = upstream
-        self._asked_at = trio.current_time()
         if self._fallback is None:
             self._tries += 1
+        self._asked_at = now = trio.current_time()
+        return now
 
     def answered(self, outcome: str) -> None:
         """The try is over; said again, nothing."""
-        upstream, self._upstream = self._upstream, None
+        upstream = self._upstream
         if upstream is None:
             return
-        seconds = trio.current_time() - self._asked_at
+        self._upstream = None
+        self._answered_at = now = trio.current_time()
+        seconds = now - self._asked_at
         self._upstream_seconds += seconds
         self._notes["upstream"] = upstream
-        self._traffic.upstream(self._route_id, upstream, outcome, seconds)
+        self._traffic.upstream(self._flow, upstream).add(outcome, seconds)
 
     def falls_back(self, kind: str) -> None:
         """Something else is to stand in for the upstreams: ``upstream`` or ``answer``."""
@@ -85,22 +87,22 @@ class Tally:
 
     def end(self, outcome: str) -> None:
         """The request has ended; said again, nothing."""
-        if self._has_ended:
-            return
+        if not self._has_ended:
+            self._end(outcome, trio.current_time())
+
+    def _end(self, outcome: str, now: float) -> None:
         self._has_ended = True
-        tries, notes, theirs = self._tries, self._notes, self._upstream_seconds
-        own = trio.current_time() - self._began - theirs
+        notes, flow, tries, theirs = self._notes, self._flow, self._tries, self._upstream_seconds
+        own = now - self._began - theirs
+        flow.add(outcome, own)
+        notes["gateway_ms"] = int(own * 1e6) / 1e3
+        notes["upstream_ms"] = int(theirs * 1e6) / 1e3
         if tries:
             notes["tries"] = tries
-        notes["gateway_ms"] = round(own * 1000, 3)
-        notes["upstream_ms"] = round(theirs * 1000, 3)
-        self._traffic.request(
-            self._route_id,
-            outcome,
-            own,
-            retries=tries - 1 if tries > 1 else 0,
-            fallback=self._fallback,
-        )
+            if tries > 1:
+                flow.retries += tries - 1
+        if (kind := self._fallback) is not None:
+            flow.fallbacks[kind] = flow.fallbacks.get(kind, 0) + 1
 
     def __enter__(self) -> Self:
         return self
@@ -111,12 +113,22 @@ class Tally:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.end(class_of(self.status) if exc is None else outcome_of(exc))
+        if self._has_ended:
+            return
+        if exc is not None:
+            self._end(outcome_of(exc), trio.current_time())
+        elif self._fallback is None:
+            self._end(class_of(self.status), self._answered_at)
+        else:
+            self._end(class_of(self.status), trio.current_time())
+
+
+_CLASSES: Final = ("0xx", "1xx", "2xx", "3xx", "4xx", "5xx", "6xx", "7xx", "8xx", "9xx")
 
 
 def class_of(status: int) -> str:
     """What answers with such a status have in common: ``2xx`` and so on."""
-    return f"{status // 100}xx"
+    return _CLASSES[status // 100]
 
 
 def outcome_of(error: BaseException) -> str:

@@ -19,8 +19,8 @@ from bulkhead_trio.observe.gateway_snapshots import (
 _ALWAYS_NAMED = (OTHERS, NO_ROUTE)
 
 
-class _Flow:
-    """What went one way."""
+class Flow:
+    """What went one way: how it ended, and how long it took."""
 
     __slots__ = ("counts", "outcomes", "seconds")
 
@@ -30,6 +30,7 @@ class _Flow:
         self.seconds = 0.0
 
     def add(self, outcome: str, seconds: float) -> None:
+        """Something more has ended."""
         outcomes = self.outcomes
         if outcome in outcomes:
             outcomes[outcome] += 1
@@ -39,19 +40,29 @@ class _Flow:
         self.seconds += seconds
 
     def times(self) -> TimesSnapshot:
+        """How long it took."""
         return TimesSnapshot(tuple(self.counts), self.seconds)
 
 
-class _RouteFlow(_Flow):
+class RouteFlow(Flow):
+    """What a route's requests came to: how they ended, and what of their time was the gateway's.
+
+    Attributes:
+        upstreams: what went to each.
+        retries: tries after the first.
+        fallbacks: requests that something stood in for the upstreams of.
+    """
+
     __slots__ = ("fallbacks", "retries", "upstreams")
 
     def __init__(self) -> None:
         super().__init__()
         self.retries = 0
         self.fallbacks: dict[str, int] = {}
-        self.upstreams: dict[str, _Flow] = {}
+        self.upstreams: dict[str, Flow] = {}
 
     def snapshot(self) -> RouteSnapshot:
+        """What has been counted."""
         return RouteSnapshot(
             self.outcomes.copy(),
             self.times(),
@@ -82,63 +93,36 @@ class Traffic:
         self._most_upstreams = most_upstreams
         self._route_count = 0
         self._upstream_count = 0
-        self._routes: dict[str, _RouteFlow] = {}
+        self._routes: dict[str, RouteFlow] = {}
 
-    def request(
-        self,
-        route_id: str,
-        outcome: str,
-        seconds: float,
-        *,
-        retries: int = 0,
-        fallback: str | None = None,
-    ) -> None:
-        """A request has ended.
+    def route(self, route_id: str) -> RouteFlow:
+        """Where a route's requests count; for one that is not told apart, with `OTHERS`."""
+        return self._routes.get(route_id) or self._new_route(route_id)
+
+    def upstream(self, route: RouteFlow, upstream: str) -> Flow:
+        """Where tries of one of a route's upstreams count.
 
         Args:
-            route_id: whose it was.
-            outcome: how: an answer's class, such as ``2xx``, or an error's code.
-            seconds: of it that were the gateway's own.
-            retries: how often it was sent again.
-            fallback: what stood in for the upstreams, where something did.
-        """
-        route = self._routes.get(route_id) or self._new(route_id)
-        route.add(outcome, seconds)
-        if retries:
-            route.retries += retries
-        if fallback is not None:
-            route.fallbacks[fallback] = route.fallbacks.get(fallback, 0) + 1
-
-    def upstream(self, route_id: str, upstream: str, outcome: str, seconds: float) -> None:
-        """A try has ended.
-
-        Args:
-            route_id: whose it was.
+            route: as `route` gave it.
             upstream: stands for its URL.
-            outcome: how, in words as those of requests.
-            seconds: from choosing the upstream to the end of its answer.
         """
-        route = self._routes.get(route_id) or self._new(route_id)
-        flow = route.upstreams.get(upstream) or self._new_upstream(route_id, route, upstream)
-        flow.add(outcome, seconds)
+        return route.upstreams.get(upstream) or self._new_upstream(route, upstream)
 
-    def _new(self, route_id: str) -> _RouteFlow:
+    def _new_route(self, route_id: str) -> RouteFlow:
         if route_id not in _ALWAYS_NAMED:
             if self._route_count >= self.most_routes:
-                return self._routes.get(OTHERS) or self._new(OTHERS)
+                return self.route(OTHERS)
             self._route_count += 1
-        route = self._routes[route_id] = _RouteFlow()
+        route = self._routes[route_id] = RouteFlow()
         return route
 
-    def _new_upstream(self, route_id: str, route: _RouteFlow, upstream: str) -> _Flow:
-        is_named = route_id in self._routes and route_id not in _ALWAYS_NAMED
-        if not is_named or self._upstream_count >= self._most_upstreams:
-            upstream = OTHERS
-            if upstream in route.upstreams:
-                return route.upstreams[upstream]
-        else:
+    def _new_upstream(self, route: RouteFlow, upstream: str) -> Flow:
+        if upstream != OTHERS:
+            is_others = route is self._routes.get(OTHERS)
+            if is_others or self._upstream_count >= self._most_upstreams:
+                return self.upstream(route, OTHERS)
             self._upstream_count += 1
-        flow = route.upstreams[upstream] = _Flow()
+        flow = route.upstreams[upstream] = Flow()
         return flow
 
     def names(self) -> list[str]:

@@ -13,6 +13,10 @@ from typing import TypeVar
 
 import attrs
 
+from bulkhead_trio.observe._gateway_totals_rules import (
+    continued_gateway,
+    gateway_counters,
+)
 from bulkhead_trio.observe.snapshots import (
     BreakerSnapshot,
     Census,
@@ -36,7 +40,10 @@ _SUMS = (
 
 
 def total(census: Census) -> ProcessSnapshot:
-    """All processes that answered, as if they were one."""
+    """All processes that answered, as if they were one, but for their gateways.
+
+    Those have more numbers than all else together, and few want them: `total_gateway`.
+    """
     parts = census.processes
     names = dict.fromkeys(name for process in parts for name in process.tiers)
     return ProcessSnapshot(
@@ -96,6 +103,7 @@ def total_serving(parts: Sequence[ServingSnapshot]) -> ServingSnapshot:
         parked=sum(part.parked for part in parts),
         loop_seconds=_added(part.loop_seconds for part in parts),
         loop_lag=max((part.loop_lag for part in parts), default=0.0),
+        log_lines_dropped=sum(part.log_lines_dropped for part in parts),
     )
 
 
@@ -112,7 +120,11 @@ def counters(process: ProcessSnapshot) -> ProcessSnapshot:
             )
             for name, tier in process.tiers.items()
         },
-        serving=ServingSnapshot(loop_seconds=process.serving.loop_seconds),
+        serving=ServingSnapshot(
+            loop_seconds=process.serving.loop_seconds,
+            log_lines_dropped=process.serving.log_lines_dropped,
+        ),
+        gateway=None if process.gateway is None else gateway_counters(process.gateway),
     )
 
 
@@ -128,9 +140,11 @@ def continued(process: ProcessSnapshot, past: ProcessSnapshot | None) -> Process
         name: total_tier([tier, past.tiers[name]]) if name in past.tiers else tier
         for name, tier in process.tiers.items()
     }
-    return attrs.evolve(
-        process, tiers=tiers, serving=total_serving([process.serving, past.serving])
-    )
+    gateway = process.gateway
+    if gateway is not None and past.gateway is not None:
+        gateway = continued_gateway(gateway, past.gateway)
+    serving = total_serving([process.serving, past.serving])
+    return attrs.evolve(process, tiers=tiers, serving=serving, gateway=gateway)
 
 
 def _total_limit(parts: Sequence[RateLimitSnapshot]) -> RateLimitSnapshot | None:

@@ -13,7 +13,8 @@ import msgspec
 import structlog
 import trio
 
-from bulkhead_trio.observe.logs import Unbreakable
+from bulkhead_trio.observe.logs import log_outlet
+from bulkhead_trio.observe.outlet import Outlet
 from bulkhead_trio.policies.context import RequestContext
 
 MOST_LINES = 256
@@ -33,7 +34,7 @@ class AccessLog(Protocol):
         path: str,
         status: int | None,
         seconds: float,
-        notes: Mapping[str, str],
+        notes: Mapping[str, str | float],
     ) -> None:
         """One request has ended.
 
@@ -69,7 +70,7 @@ class StructuredAccessLog:
         path: str,
         status: int | None,
         seconds: float,
-        notes: Mapping[str, str],
+        notes: Mapping[str, str | float],
     ) -> None:
         """One request has ended."""
         milliseconds = round(seconds * 1000, 3)
@@ -86,7 +87,7 @@ class JSONAccessLog:
     written at once.
 
     Args:
-        stream: standard error when not given.
+        stream: where the general log goes when not given.
         is_debug: whether quiet requests get lines.
         always: what every line says.
     """
@@ -99,7 +100,7 @@ class JSONAccessLog:
         always: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._always = dict(always)
-        self._stream = Unbreakable(sys.stderr if stream is None else stream)
+        self._outlet = log_outlet() if stream is None else Outlet(stream)
         self._is_debug = is_debug
         self._encode = msgspec.json.Encoder(enc_hook=repr).encode
         self._lines: list[bytes] = []
@@ -117,7 +118,7 @@ class JSONAccessLog:
         path: str,
         status: int | None,
         seconds: float,
-        notes: Mapping[str, str],
+        notes: Mapping[str, str | float],
     ) -> None:
         """One request has ended."""
         line: dict[str, Any] = {
@@ -161,13 +162,9 @@ class JSONAccessLog:
         return f"{self._second[1]}{int((now - second) * 1_000_000):06d}Z"
 
     def _write(self) -> None:
-        if not self._lines:
-            return
-        self._lines.append(b"")
-        text = b"\n".join(self._lines).decode()
-        self._lines = []
-        self._stream.write(text)
-        self._stream.flush()
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self._outlet.write_lines(lines)
 
 
 def open_access_log(

@@ -176,6 +176,11 @@ def _loop(serving: ServingSnapshot) -> Iterator[Metric]:
         "How late the event loop's timers came at worst in the last ten to twenty seconds.",
         serving.loop_lag,
     )
+    yield CounterMetricFamily(
+        "bulkhead_log_lines_dropped",
+        "Log lines that could not be written, since nobody read those before.",
+        serving.log_lines_dropped,
+    )
 
 
 def _processes(census: Census) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 import attrs
 
+from bulkhead_trio.observe.gateway_snapshots import GatewaySnapshot
 from bulkhead_trio.policies.breaker import BreakerStatistics
 
 
@@ -104,12 +105,14 @@ class ServingSnapshot:
         parked: of them, those of refused requests that are not read for now.
         loop_seconds: loop time by account: a tier's name, or ``""`` for what is nobody's.
         loop_lag: how late the event loop's timers came at worst lately.
+        log_lines_dropped: that could not be written, since the start.
     """
 
     connections: dict[str, int] = attrs.field(factory=dict)
     parked: int = 0
     loop_seconds: dict[str, float] = attrs.field(factory=dict)
     loop_lag: float = 0.0
+    log_lines_dropped: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -119,12 +122,14 @@ class ProcessSnapshot:
     Attributes:
         worker: which one it is, from 0.
         tiers: by name, in the order of their declaration.
+        gateway: ``None`` while there is none.
     """
 
     worker: int = 0
     tiers: dict[str, TierSnapshot]
     orders: DeskSnapshot = DeskSnapshot()
     serving: ServingSnapshot = ServingSnapshot()
+    gateway: GatewaySnapshot | None = None
 
 
 @attrs.frozen

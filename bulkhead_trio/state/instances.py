@@ -7,7 +7,7 @@ from contextlib import suppress
 import trio
 
 from bulkhead_trio.errors import StateUnavailable
-from bulkhead_trio.policies._checks import check_duration
+from bulkhead_trio.policies._checks import check_duration, check_whole
 from bulkhead_trio.state._commands import Script
 from bulkhead_trio.state._keys import instance_word
 from bulkhead_trio.state.redis import SharedState
@@ -31,14 +31,15 @@ class Instances:
         state: the Redis.
         instance_id: of this instance; a new one where none is given.
         heartbeat_seconds: how often it says that it is there; it counts for three times as long.
+        at_least: how many there are in any case: a server of several processes is as many.
 
     Attributes:
         instance_id: of this instance.
-        count: of all, as last known: 1 before Redis was ever asked, and while it is away what it
-            was before.
+        count: of all, as last known: ``at_least`` before Redis was ever asked, and while it is away
+            what it was before.
 
     Raises:
-        ValueError: ``instance_id`` is no single word, or ``heartbeat_seconds`` makes no sense.
+        ValueError: ``instance_id`` is no single word, or a number makes no sense.
     """
 
     def __init__(
@@ -47,10 +48,12 @@ class Instances:
         *,
         instance_id: str | None = None,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
+        at_least: int = 1,
     ) -> None:
         check_duration("heartbeat_seconds", heartbeat_seconds)
+        check_whole("at_least", at_least, minimum=1)
         self.instance_id = instance_word(instance_id)
-        self.count = 1
+        self.count = self._at_least = at_least
         self._state = state
         self._seconds = heartbeat_seconds
         self._is_back = trio.Event()
@@ -58,7 +61,7 @@ class Instances:
         state.on_return(self._came_back)
 
     def _told(self, message: bytes) -> None:
-        self.count = max(1, int(message))
+        self.count = max(self._at_least, int(message))
 
     def _came_back(self) -> None:
         self._is_back.set()
@@ -82,4 +85,4 @@ class Instances:
     async def _beat(self, kept_seconds: float) -> None:
         command = INSTANCES.on([KEY], [self.instance_id, round(kept_seconds * 1000)])
         with suppress(StateUnavailable):  # the next heartbeat comes anyway
-            self.count = max(1, int(await self._state.call(command)))
+            self.count = max(self._at_least, int(await self._state.call(command)))

@@ -22,6 +22,7 @@ from bulkhead_trio.policies.rate._rest_rules import RestOrder
 from bulkhead_trio.state._commands import Script
 from bulkhead_trio.state._keys import rate_key
 from bulkhead_trio.state._log_rules import WindowLog
+from bulkhead_trio.state._part_rules import part_of
 from bulkhead_trio.state.redis import SharedState
 
 RATE = Script("rate")
@@ -87,9 +88,22 @@ class TenantLimitsStatistics:
 
 
 class LocalTenantLimits:
-    """Exact sliding windows in this process; a tenant is forgotten once nothing of it counts."""
+    """Exact sliding windows in this process; a tenant is forgotten once nothing of it counts.
 
-    def __init__(self) -> None:
+    Args:
+        worker: the number of this process, from 0.
+        workers: among how many processes limits are divided: each has its part of every limit.
+
+    Raises:
+        ValueError: there is no such worker.
+    """
+
+    def __init__(self, *, worker: int = 0, workers: int = 1) -> None:
+        check_whole("workers", workers, minimum=1)
+        check_whole("worker", worker, minimum=0)
+        if worker >= workers:
+            raise ValueError(f"worker must be below {workers}, not {worker}")
+        self._worker, self._workers = worker, workers
         self._logs: dict[str, WindowLog] = {}
         self._order = RestOrder[str](FORGOTTEN_WITHIN_SECONDS)
         self._allowed = self._refused = 0
@@ -104,6 +118,8 @@ class LocalTenantLimits:
             check_whole("limit", limit, minimum=1)
         if not 0.001 <= window_seconds <= 1e9:
             check_duration("window_seconds", window_seconds)
+        if self._workers != 1:
+            limit = part_of(limit, self._worker, self._workers)
         now = trio.current_time()
         log = self._logs.get(tenant_id)
         if log is None:

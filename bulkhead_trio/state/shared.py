@@ -24,6 +24,7 @@ class Shared:
         instance_id: of this instance; a new one where none is given.
         call_seconds: hard limit of one call of Redis.
         listeners: told of each `RedisChanged`.
+        at_least: how many instances there are in any case, as `Instances` takes it.
 
     Attributes:
         state: the Redis.
@@ -34,8 +35,8 @@ class Shared:
         keys: what is known of API keys.
 
     Raises:
-        ValueError: the URL is none of Redis's, ``instance_id`` is no single word, or
-            ``call_seconds`` makes no sense.
+        ValueError: the URL is none of Redis's, ``instance_id`` is no single word, or a number makes
+            no sense.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class Shared:
         instance_id: str | None = None,
         call_seconds: float = CALL_SECONDS,
         listeners: Iterable[Callable[[RedisChanged], None]] = (),
+        at_least: int = 1,
     ) -> None:
         name = instance_word(instance_id).decode()
         scripts = (RATE, BREAKER, HEALTH, INSTANCES)
         self.state = SharedState(
             url, name=name, scripts=scripts, call_seconds=call_seconds, listeners=listeners
         )
-        self.instances = Instances(self.state, instance_id=name)
+        self.instances = Instances(self.state, instance_id=name, at_least=at_least)
         self.limits = SharedTenantLimits(
             self.state, on_error=on_error, instances=lambda: self.instances.count
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,9 +16,10 @@ from bulkhead_trio.app import Announce, Ground, open_ground
 from bulkhead_trio.app.opening import Sockets, announce_ready, open_all
 from bulkhead_trio.app.serving import CLOSING_SECONDS
 from bulkhead_trio.config import Settings
-from bulkhead_trio.observe.logs import configure_logging
+from bulkhead_trio.observe.logs import configure_logging, log_outlet
 from bulkhead_trio.observe.snapshots import ProcessSnapshot
 from bulkhead_trio.workers.assignment import Assignment
+from bulkhead_trio.workers.directory import socket_directory
 from bulkhead_trio.workers.process import WorkerProcess, open_worker
 from bulkhead_trio.workers.supervisor import Supervisor
 
@@ -50,6 +50,7 @@ async def serve(settings: Settings, *, announce: Announce) -> None:
         async with trio.open_nursery() as nursery:
             stopping = _Stopping()
             nursery.start_soon(stopping.watch, signals)
+            nursery.start_soon(log_outlet().run)
             with stopping.starting:
                 async with (
                     open_ground(settings, announce=announce) as ground,
@@ -88,8 +89,7 @@ class _Stopping:
 async def _supervise(
     settings: Settings, ground: Ground, sockets: Sockets, stopping: _Stopping, announce: Announce
 ) -> None:
-    # A short path, which a Unix socket needs; mode 0700.
-    with tempfile.TemporaryDirectory(prefix="bulkhead-", ignore_cleanup_errors=True) as directory:
+    with socket_directory(settings.workers) as directory:
         crew = _Crew(settings, ground, sockets, directory)
         patience = settings.shutdown_grace_seconds + CLOSING_SECONDS + TAKING_DOWN_SECONDS
         supervisor = Supervisor(crew.launch, workers=settings.workers, patience=patience)

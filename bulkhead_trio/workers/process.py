@@ -35,11 +35,13 @@ class WorkerProcess:
     Attributes:
         ready: set when it serves.
         counted: what it has counted so far, as of about a second ago; ``None`` before it said so.
+        words: how often it has been heard.
     """
 
     def __init__(self, child: Child, line: Line, past: ProcessSnapshot | None) -> None:
         self.ready = trio.Event()
         self.counted = past
+        self.words = 0
         self._child = child
         self._line = line
 
@@ -67,6 +69,7 @@ class WorkerProcess:
         try:
             await self._line.send(assignment)
             while (frame := await self._line.receive()) is not None:
+                self.words += 1
                 if frame:
                     self.counted = decode(frame)
                 else:

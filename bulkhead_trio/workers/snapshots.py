@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol, Self
 
 import attrs
@@ -12,8 +11,9 @@ import structlog
 import trio
 
 from bulkhead_trio.http.listeners import UnixAddress, open_sockets
-from bulkhead_trio.observe._totals_rules import continued
+from bulkhead_trio.observe._totals_rules import continued, counters
 from bulkhead_trio.observe.snapshots import Census, ProcessSnapshot
+from bulkhead_trio.workers.directory import socket_path
 
 CENSUS_SECONDS = 0.5
 """What a worker gets to answer; who takes longer is left out."""
@@ -47,6 +47,9 @@ class Reader(Protocol):
     def read(self) -> ProcessSnapshot:
         """What they are now."""
 
+    def read_counters(self) -> ProcessSnapshot:
+        """Those of them that only grow."""
+
 
 class Siblings:
     """Takes the census of all workers, and answers when others take it.
@@ -64,7 +67,7 @@ class Siblings:
     def __init__(
         self, directory: str, *, worker: int, workers: int, past: ProcessSnapshot | None = None
     ) -> None:
-        self._directory = Path(directory)
+        self._directory = directory
         self._worker = worker
         self._workers = workers
         self._past = past
@@ -79,6 +82,11 @@ class Siblings:
         """This worker's numbers, with those of its predecessors."""
         now = ProcessSnapshot(tiers={}) if self._reader is None else self._reader.read()
         return attrs.evolve(continued(now, self._past), worker=self._worker)
+
+    def counted(self) -> ProcessSnapshot:
+        """What this worker and its predecessors have counted: what is to outlive it."""
+        now = ProcessSnapshot(tiers={}) if self._reader is None else self._reader.read_counters()
+        return attrs.evolve(continued(counters(now), self._past), worker=self._worker)
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Answer the other workers until cancelled."""
@@ -114,4 +122,4 @@ class Siblings:
         await trio.aclose_forcefully(stream)
 
     def _path(self, number: int) -> str:
-        return str(self._directory / f"worker-{number}.sock")
+        return socket_path(self._directory, number)

@@ -21,6 +21,13 @@ from bulkhead_trio.workers._restart_rules import Restarts
 START_SECONDS = 60.0
 """The longest that a worker may take until it serves; usually it takes one or two."""
 
+LISTEN_SECONDS = 1.0
+SILENT_LOOKS = 10
+"""A worker that serves says something each second. One that was not heard at ten looks in a row,
+a second apart, hangs: its event loop stands still, and so does every request that it has. Looks are
+counted rather than seconds, for the main process may have been stopped itself, and what was said
+meanwhile is then there to be heard."""
+
 _log = structlog.get_logger("bulkhead_trio.workers")
 
 
@@ -34,6 +41,7 @@ class Worker(Protocol):
     Attributes:
         pid: its number in the system.
         ready: set when it serves.
+        words: how often it has been heard; it goes up as long as it is well.
     """
 
     @property
@@ -43,6 +51,10 @@ class Worker(Protocol):
     @property
     def ready(self) -> trio.Event:
         """Set when it serves."""
+
+    @property
+    def words(self) -> int:
+        """How often it has been heard."""
 
     @property
     def exit_code(self) -> int | None:
@@ -159,9 +171,23 @@ class Supervisor:
             _log.info("worker_ready", worker=number, pid=worker.pid)
             if self._ready_ones() == self._count:
                 self._all_ready.set()
+        if worker.ready.is_set():
+            await self._listen(number, worker)
             return
         _log.error("worker_not_ready", worker=number, pid=worker.pid, seconds=START_SECONDS)
         worker.signal(signal.SIGKILL)
+
+    async def _listen(self, number: int, worker: Worker) -> None:
+        """Kill a worker that is not heard any more. One that is to stop has its own time."""
+        heard, silent = worker.words, 0
+        while silent < SILENT_LOOKS and not self._stopping.is_set():
+            await trio.sleep(LISTEN_SECONDS)
+            silent = silent + 1 if worker.words == heard else 0
+            heard = worker.words
+        if not self._stopping.is_set():
+            seconds = LISTEN_SECONDS * SILENT_LOOKS
+            _log.error("worker_silent", worker=number, pid=worker.pid, seconds=seconds)
+            worker.signal(signal.SIGKILL)
 
     async def _kill_in_time(self, number: int, worker: Worker) -> None:
         await self._stopping.wait()

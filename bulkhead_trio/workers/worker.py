@@ -19,7 +19,6 @@ from bulkhead_trio.app.serving import Stopping, serve_application
 from bulkhead_trio.config import Settings
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.http.listeners import listeners
-from bulkhead_trio.observe._totals_rules import counters
 from bulkhead_trio.observe.logs import configure_logging
 from bulkhead_trio.workers._share_rules import share
 from bulkhead_trio.workers.assignment import Assignment, Line
@@ -95,6 +94,8 @@ async def _work(assignment: Assignment, line: Line) -> None:
                         ground,
                         make_census=siblings.join,
                         logged={"worker": assignment.worker},
+                        worker=assignment.worker,
+                        workers=whole.workers,
                     ) as application,
                 ):
                     await nursery.start(siblings.serve)
@@ -148,6 +149,6 @@ async def _report(line: Line, siblings: Siblings) -> None:
         await line.send(b"")
         while True:
             await trio.sleep(REPORT_SECONDS)
-            await line.send(encode(counters(siblings.own())))
+            await line.send(encode(siblings.counted()))
     except trio.BrokenResourceError:
         return  # whoever watches the line says so

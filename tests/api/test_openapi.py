@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,14 +11,11 @@ import pytest
 
 from bulkhead_trio.api._openapi import openapi_document
 from bulkhead_trio.api._openapi._route_words import WORDS
+from bulkhead_trio.api._openapi.errors import PROXIED, UNROUTED
 from bulkhead_trio.api._problem import CONTENT_TYPE, KINDS
 
 from ._schema import check, resolve
 from ._world import ALL_PATHS, DOCUMENT, TIERS, codes_of, described, make_world, operation
-
-NOT_ANSWERED = {"queue_timeout", "state_unavailable", "upstream_error", "upstream_timeout"}
-"""Codes that nothing in this version answers: it has no limit on waiting other than the deadline,
-shares no state, and passes no request on."""
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -50,7 +48,7 @@ def test_document_has_no_component_that_nothing_uses() -> None:
     }
     for kind, members in DOCUMENT["components"].items():
         for name in members:
-            if (kind, name) in {("responses", "not_found"), ("responses", "method_not_allowed")}:
+            if kind == "responses" and name in UNROUTED:
                 continue
             # Where it is answered together with others, a shared code has its example only.
             if kind == "responses" and f"#/components/examples/{name}" in used:
@@ -92,14 +90,21 @@ def test_document_operations_have_ids_tags_and_answers_of_their_own() -> None:
 
 
 def test_document_names_every_code_that_this_version_answers() -> None:
-    """The codes of the table and of the document are the same, but for what nothing raises."""
-    assert set(DOCUMENT["components"]["examples"]) == KINDS.keys() - NOT_ANSWERED
+    """The codes of the table and of the document are the same."""
+    assert set(DOCUMENT["components"]["examples"]) == KINDS.keys()
     assert set(DOCUMENT["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == (
-        KINDS.keys() - NOT_ANSWERED
+        KINDS.keys()
     )
-    unrouted = {"not_found", "method_not_allowed"}
     everywhere = set().union(*(codes_of(path) for path in ALL_PATHS))
-    assert everywhere | unrouted == KINDS.keys() - NOT_ANSWERED
+    assert everywhere | set(UNROUTED) == KINDS.keys()
+
+
+def test_document_says_what_becomes_of_paths_that_it_does_not_have() -> None:
+    """They are tenants': there is no path for all of them, but words, and the codes."""
+    text = DOCUMENT["info"]["description"]
+    assert "X-API-Key" in text
+    assert set(PROXIED) <= set(re.findall("`(.*?)`", text))
+    assert set(UNROUTED) - set(PROXIED) == {"not_found", "method_not_allowed"}
 
 
 @pytest.mark.parametrize("path", ALL_PATHS)
@@ -115,7 +120,7 @@ def test_document_puts_each_code_under_its_status(path: str) -> None:
             assert "WWW-Authenticate" in response["headers"]
 
 
-@pytest.mark.parametrize("code", sorted(KINDS.keys() - NOT_ANSWERED))
+@pytest.mark.parametrize("code", sorted(KINDS))
 def test_document_example_of_a_code_is_a_problem_of_that_code(code: str) -> None:
     """Examples are valid, and say what the table says."""
     value = DOCUMENT["components"]["examples"][code]["value"]

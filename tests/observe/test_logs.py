@@ -17,14 +17,15 @@ from bulkhead_trio.observe.logs import configure_logging
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
     """Logging sent to memory, and put back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    root, coredis = logging.getLogger(), logging.getLogger("coredis")
+    handlers, level, level_of_coredis = root.handlers[:], root.level, coredis.level
     stream = io.StringIO()
     configure_logging(level="info", format=None, stream=stream)
     yield stream
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+    coredis.setLevel(level_of_coredis)
 
 
 def decoded(stream: io.StringIO) -> list[dict[str, object]]:
@@ -47,6 +48,12 @@ def test_log_line_of_the_standard_library_is_of_the_same_form(lines: io.StringIO
         logging.getLogger("some.library").warning("careful: %s", "edge")
     (line,) = decoded(lines)
     assert (line["event"], line["request_id"]) == ("careful: edge", "r2")
+
+
+def test_log_has_no_lines_of_the_redis_client(lines: io.StringIO) -> None:
+    """It would say every failed handshake with a traceback; what matters of it we say ourselves."""
+    logging.getLogger("coredis.connection").error("handshake", exc_info=OSError("away"))
+    assert decoded(lines) == []
 
 
 def test_log_line_with_an_exception_stays_one_line(lines: io.StringIO) -> None:

@@ -244,3 +244,12 @@ def test_tier_snapshot_starts_with_nothing() -> None:
     """A tier without traffic adds nothing to the others."""
     busy = attrs.evolve(TierSnapshot(), workers=3, outcomes={"ok": 4})
     assert total_tier([busy, TierSnapshot()]) == busy
+
+
+def test_dropped_log_lines_are_counted_over_all_processes_and_successors() -> None:
+    """A sum, which a process that is replaced does not take with it."""
+    parts = [ServingSnapshot(log_lines_dropped=count) for count in (2, 0, 5)]
+    assert total_serving(parts).log_lines_dropped == 7
+    past = counters(ProcessSnapshot(tiers={}, serving=parts[2]))
+    now = ProcessSnapshot(tiers={}, serving=parts[0])
+    assert continued(now, past).serving.log_lines_dropped == 7

@@ -16,7 +16,7 @@ import trio
 
 from bulkhead_trio.api.edge import unreadable_request
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.hypercorn.front import HypercornFront
 from bulkhead_trio.http.limits import ConnectionLimits
 
 FRONTS = {"engine": HTTPServer, "hypercorn": HypercornFront}

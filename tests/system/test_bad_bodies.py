@@ -15,7 +15,10 @@ SLOW_SECONDS = 20.0
 """A request that is still not complete after so long should have been given up."""
 
 GET = b"GET /api/data HTTP/1.1\r\nHost: test\r\nX-Tenant-Tier: free\r\n"
-POST = b"POST /nowhere HTTP/1.1\r\nHost: test\r\n"
+POST = b"POST /admin/nowhere HTTP/1.1\r\nHost: test\r\n"
+TENANTS = b"POST /nowhere HTTP/1.1\r\nHost: test\r\n"
+"""To a path that is none of ours, and so a tenant's, but without a key."""
+HEADS = pytest.mark.parametrize("head", [POST, TENANTS, GET], ids=["nowhere", "tenants", "data"])
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 
 
@@ -55,6 +58,8 @@ async def test_small_body_where_there_is_no_path_is_not_found(server: Server) ->
         for _ in range(3):
             await wire.send(POST + b"Content-Length: 5\r\n\r\nhello")
             assert_problem(await wire.answer(), 404, "not_found")
+            await wire.send(TENANTS + b"Content-Length: 5\r\n\r\nhello")
+            assert_problem(await wire.answer(), 401, "api_key_missing")
 
 
 @pytest.mark.parametrize("length", [MAX_BODY + 1, 10**9, 10**15])
@@ -91,7 +96,7 @@ async def test_body_at_the_limit_is_accepted(server: Server) -> None:
     assert (await exchange(server, raw)).status == 200
 
 
-@pytest.mark.parametrize("head", [POST, GET], ids=["nowhere", "data"])
+@HEADS
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -109,18 +114,18 @@ async def test_chunk_that_is_malformed_is_answered(
 ) -> None:
     """The request was understood, so it gets an answer: its own, or a refusal of the body."""
     answer = await exchange(server, head + CHUNKED + chunk)
-    assert answer.status in {200, 400, 404, 413, 431}, str(answer)
+    assert answer.status in {200, 400, 401, 404, 413, 431}, str(answer)
     if answer.status >= 400:
         assert_refused(answer)
 
 
-@pytest.mark.parametrize("head", [POST, GET], ids=["nowhere", "data"])
+@HEADS
 async def test_malformed_chunks_a_hundred_times_harm_nobody(server: Server, head: bytes) -> None:
     """The server lives, at once and one after the other."""
 
     async def one() -> None:
         answer = await exchange(server, head + CHUNKED + b"ZZ\r\n" * 3)
-        assert answer.status in {200, 400, 404}, str(answer)
+        assert answer.status in {200, 400, 401, 404}, str(answer)
 
     for _ in range(5):
         async with trio.open_nursery() as nursery:
@@ -145,7 +150,7 @@ async def test_length_and_chunks_together_smuggle_nothing(server: Server) -> Non
 
 async def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None:
     """Pipelining: one answer each, in the order of the requests."""
-    targets = ["/health", "/nowhere", "/api/data", "/ready", "/health"]
+    targets = ["/health", "/nowhere", "/api/data", "/admin/nowhere", "/health"]
     raw = b"".join(
         request_bytes(target, headers={"X-Tenant-Tier": "free", "X-Request-Id": f"n{number}"})
         for number, target in enumerate(targets)
@@ -153,7 +158,7 @@ async def test_requests_sent_ahead_are_answered_in_order(server: Server) -> None
     async with open_wire(server.address) as wire:
         await wire.send(raw)
         answers = [await wire.answer() for _ in targets]
-    assert [answer.status for answer in answers] == [200, 404, 200, 200, 200]
+    assert [answer.status for answer in answers] == [200, 401, 200, 404, 200]
     assert [answer.header("x-request-id") for answer in answers] == ["n0", "n1", "n2", "n3", "n4"]
 
 
@@ -165,23 +170,24 @@ async def test_request_in_single_bytes_is_understood(server: Server) -> None:
         assert (await wire.answer()).status == 200
 
 
-@pytest.mark.parametrize("target", ["/health", "/nowhere", "/api/data"])
+@pytest.mark.parametrize("target", ["/health", "/nowhere", "/admin/nowhere", "/api/data"])
 async def test_half_closed_caller_is_answered(server: Server, target: str) -> None:
     """Who has finished sending may still be reading."""
     async with open_wire(server.address) as wire:
         await wire.send(request_bytes(target))
         await wire.finish_sending()
-        assert (await wire.answer()).status in {200, 400, 404}
+        assert (await wire.answer()).status in {200, 400, 401, 404}
 
 
-async def test_expect_continue_is_answered(server: Server) -> None:
+@pytest.mark.parametrize(("head", "status"), [(POST, 404), (TENANTS, 401)])
+async def test_expect_continue_is_answered(server: Server, head: bytes, status: int) -> None:
     """A client that waits for the go-ahead gets it or a final answer."""
     async with open_wire(server.address) as wire:
-        await wire.send(POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        await wire.send(head + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n")
         with trio.move_on_after(1):
             await trio.sleep(0.2)
         await wire.send(b"hello")
-        assert (await wire.answer()).status == 404
+        assert (await wire.answer()).status == status
 
 
 async def given_up_after(server: Server, raw: bytes, drip: bytes) -> float:
@@ -208,6 +214,7 @@ async def test_slow_connections_are_given_up_and_harm_nobody(server: Server) -> 
         "head dripping": (b"GET /api/data HTTP/1.1\r\nHost: test\r\nX-Drip: ", b"a"),
         "body cut off": (GET + b"Content-Length: 900\r\n\r\nabc", b""),
         "chunks cut off": (POST + CHUNKED + b"384\r\nabc", b""),
+        "chunks cut off, without a key": (TENANTS + CHUNKED + b"384\r\nabc", b""),
     }
     lasted: dict[str, float] = {}
 

@@ -17,7 +17,7 @@ import trio.testing
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits, unreadable_request
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.hypercorn.front import HypercornFront
 from bulkhead_trio.http.limits import ConnectionLimits
 
 SHORT = ConnectionLimits(

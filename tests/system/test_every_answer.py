@@ -36,12 +36,13 @@ def server(start_server: StartServer, request: pytest.FixtureRequest) -> Server:
 
 
 async def ask_each_kind(server: Server, headers: dict[str, str]) -> list[Answer]:
-    """A good answer, a caller's mistake, a wrong method and an unknown path."""
+    """A good answer, a caller's mistake, a wrong method, unknown paths of ours and a tenant's."""
     return [
         await ask(server.address, "/health", headers=headers),
         await ask_data(server.address, headers=headers),
         await ask(server.address, "/api/data", headers=headers),
         await ask(server.address, "/health", method="DELETE", headers=headers),
+        await ask(server.address, "/admin/nowhere", headers=headers),
         await ask(server.address, "/nowhere", headers=headers),
     ]
 
@@ -119,8 +120,22 @@ async def test_method_not_allowed_says_which_are(server: Server, path: str, meth
 @pytest.mark.parametrize(
     "path", ["/", "/nope", "/api", "/api/", "/metrics/nope", "/healthz", "/favicon.ico"]
 )
+async def test_path_that_is_none_of_ours_is_a_tenants(
+    server: Server, path: str, method: str
+) -> None:
+    """Whatever the method, it asks for a key first, and takes no wrong one."""
+    answer = await ask(server.address, path, method=method)
+    assert_problem(answer, 401, "api_key_missing")
+    assert "X-API-Key" in (answer.header("www-authenticate") or "")
+    headers = {"X-API-Key": "bh_0123456789abcdef01234567_" + "A" * 43}
+    answer = await ask(server.address, path, method=method, headers=headers)
+    assert_problem(answer, 403, "api_key_invalid")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "FOO"])
+@pytest.mark.parametrize("path", ["/admin", "/admin/", "/admin/nope", "/admin/tenants/", "//x"])
 async def test_path_unknown_is_not_found(server: Server, path: str, method: str) -> None:
-    """Paths that are none of ours are 404, whatever the method."""
+    """Paths that are nobody's are 404, whatever the method."""
     assert_problem(await ask(server.address, path, method=method), 404, "not_found")
 
 
@@ -135,9 +150,10 @@ async def test_head_is_get_without_a_body(server: Server, path: str) -> None:
 
 async def test_head_of_an_error_has_no_body(server: Server) -> None:
     """The rule for HEAD holds for refusals too."""
-    answer = await ask(server.address, "/nowhere", method="HEAD")
-    assert answer.status == 404
-    assert answer.body == b""
+    for path, status in (("/admin/nowhere", 404), ("/nowhere", 401)):
+        answer = await ask(server.address, path, method="HEAD")
+        assert answer.status == status
+        assert answer.body == b""
 
 
 @pytest.mark.parametrize("value", ["0.5", "5", "5.0", "05.250", "10", "3600", "86400000"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ..http.handover._wires import WSClient, read_all
+from ..http.hypercorn._wires import WSClient, read_all
 from ._client import Address, ask, open_wire
 from ._database import locked_table
 from ._problems import assert_problem
@@ -79,7 +79,7 @@ async def test_api_is_served(create_database: CreateDatabase, data_dir: Path) ->
         found = await ask(server.address, "/api/data", headers=DATA)
         assert found.status == 200
         assert found.header("x-request-id")
-        assert_problem(await ask(server.address, "/nothing"), 404, "not_found")
+        assert_problem(await ask(server.address, "/nothing"), 401, "api_key_missing")
         async with open_wire(server.address) as wire:
             await wire.send(WSClient(None).hello("/socket"))
             assert (await read_all(wire._stream)).startswith(b"HTTP/1.1 404 ")

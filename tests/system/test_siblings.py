@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from bulkhead_trio.http.listeners import UnixAddress, open_sockets
-from bulkhead_trio.observe._totals_rules import counters
 from bulkhead_trio.observe.snapshots import ProcessSnapshot, ServingSnapshot, TierSnapshot
 from bulkhead_trio.workers.snapshots import CENSUS_SECONDS, Siblings, decode, encode
 
@@ -36,6 +35,8 @@ class Reader:
         return ProcessSnapshot(
             tiers={"free": tier}, serving=ServingSnapshot(loop_seconds={"free": 0.5})
         )
+
+    read_counters = read
 
 
 def sibling(directory: str, worker: int, ok: int, *, workers: int = 3) -> Siblings:
@@ -97,7 +98,7 @@ async def serve_at(path: str, handle: Handle, *, task_status: trio.TaskStatus[No
 async def test_successor_goes_on_counting(directory: str) -> None:
     """What travels to the main process and back is what had been counted."""
     first = sibling(directory, 1, ok=7)
-    reported = decode(encode(counters(first.own())))
+    reported = decode(encode(first.counted()))
     second = Siblings(directory, worker=1, workers=3, past=reported).join(Reader(5))
     now = second.own()
     assert now.tiers["free"].outcomes == {"ok": 12}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import time
 from pathlib import Path
 
 import pytest
+import trio
 
 from ._client import ask, ask_data
 from ._problems import assert_problem
-from ._server import bulkheads, run_command, running_server
+from ._server import Server, bulkheads, run_command, running_server, wait_until
 from .conftest import CreateDatabase
 
 WRONG = {
@@ -198,3 +200,26 @@ async def test_tiers_of_a_file_replace_the_three(
         assert_problem(await ask_data(server.address, "free"), 400, "tenant_tier_invalid")
         document = (await ask(server.address, "/openapi.json")).json()
         assert "silver-plus" in json.dumps(document)
+
+
+def catches_sigterm(server: Server) -> bool:
+    """Whether the process has a handler for it."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) & 1 << signal.SIGTERM - 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5, 0.8, 1.2])
+async def test_signal_before_anything_has_begun_is_no_crash(
+    create_database: CreateDatabase, data_dir: Path, number: signal.Signals, delay: float
+) -> None:
+    """From when the configuration has been read: exit 0 or 130, and no traceback."""
+    with running_server(
+        {}, data_dir=data_dir, database=create_database(), until_ready=False
+    ) as server:
+        await wait_until(lambda: catches_sigterm(server), "a handler", timeout=20, every=0.01)
+        await trio.sleep(delay)
+        server.signal(number)
+        assert await server.exit_code() in ({0} if number == signal.SIGTERM else {0, 130})
+        assert "Traceback" not in server.output

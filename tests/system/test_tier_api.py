@@ -232,4 +232,5 @@ async def test_connection_serves_many_requests(server: Server) -> None:
         for _ in range(20):
             assert (await wire.ask("/health")).status == 200
             assert (await wire.ask("/api/data")).status == 400
-            assert (await wire.ask("/nothing-here")).status == 404
+            assert (await wire.ask("/nothing-here")).status == 401
+            assert (await wire.ask("/admin/nothing-here")).status == 404

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ..http.handover._wires import (
+from ..http.hypercorn._wires import (
     HOST,
     H2Client,
     WSClient,
@@ -110,11 +110,10 @@ async def test_api_over_http2(server: Server) -> None:
         assert found.status == 200
         assert found.body.startswith(b'[{"id":')
         assert found.headers["x-request-id"] == "mine"
-        missing = await client.ask("/nothing")
-        assert (missing.status, missing.headers["content-type"]) == (
-            404,
-            "application/problem+json",
-        )
+        for path, status in (("/admin/nothing", 404), ("/nothing", 401)):
+            refused = await client.ask(path)
+            assert refused.status == status
+            assert refused.headers["content-type"] == "application/problem+json"
         body = b'{"orderId":"one","amount":1}'
         number = client.send_request(
             "/api/orders",

@@ -12,11 +12,11 @@ from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Text
 
 from bulkhead_trio.api.edge import unreadable_request
 from bulkhead_trio.http.engine.server import HTTPServer
-from bulkhead_trio.http.handover import Handover
-from bulkhead_trio.http.hypercorn_front import HypercornFront
+from bulkhead_trio.http.hypercorn.front import HypercornFront
+from bulkhead_trio.http.hypercorn.handover import Handover
 from bulkhead_trio.http.limits import ConnectionLimits
 
-from ..http.handover._wires import WSClient, echo_app
+from ..http.hypercorn._wires import WSClient, echo_app
 
 LIMITS = ConnectionLimits()
 

@@ -225,6 +225,21 @@ async def test_worker_that_hangs_is_left_out_and_its_absence_shown(
         await wait_until_answered(lambda: is_whole(server), "all workers answer")
 
 
+async def test_worker_that_hangs_for_long_is_replaced(database: str, data_dir: Path) -> None:
+    """It is killed some ten seconds after its last word; the other one serves on."""
+    with running(data_dir, database) as server:
+        before = worker_pids(server)
+        os.kill(before[1], signal.SIGSTOP)
+        await wait_until(lambda: events(server, "worker_silent") != [], "silence", timeout=20)
+        await wait_until(lambda: worker_pids(server)[1] != before[1], "another", timeout=20)
+        await wait_until_answered(lambda: is_whole(server), "all workers answer")
+        (silent,) = events(server, "worker_silent")
+        assert (silent["worker"], silent["pid"]) == (1, before[1])
+        (ended,) = events(server, "worker_ended")
+        assert ended["exit_code"] == -signal.SIGKILL
+        assert worker_pids(server)[0] == before[0]
+
+
 async def bulkheads_of_the_living(server: Server) -> dict[str, Any]:
     """Connections that the stopped worker's queue got have no answer: others are tried."""
     for _ in range(30):
@@ -322,13 +337,28 @@ async def test_stop_while_workers_start_leaves_nothing(database: str, data_dir: 
 
 def test_workers_that_never_serve_are_given_up(database: str, data_dir: Path) -> None:
     """Exit 1 with a line that says so, after what each of them has said."""
-    too_long = data_dir / ("x" * 100)
-    too_long.mkdir()
-    variables = {**BASE, "TMPDIR": str(too_long), "DATABASE_URL": database, "API_PORT": "0"}
+    (data_dir / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if sys.orig_argv[-1] == 'bulkhead_trio.workers':\n"
+        "    print('this one cannot start', file=sys.stderr, flush=True)\n"
+        "    os._exit(1)\n"
+    )
+    variables = {**BASE, "PYTHONPATH": str(data_dir), "DATABASE_URL": database, "API_PORT": "0"}
     done = run_command(["serve"], variables, timeout=60)
     assert done.returncode == 1, done.stdout
     assert "Error: no worker serves" in done.stdout
-    assert "at most 107 bytes" in done.stdout
+    assert "this one cannot start" in done.stdout
+
+
+async def test_temporary_files_may_be_far_away(database: str, data_dir: Path) -> None:
+    """A TMPDIR whose path is too long for a socket is no reason not to serve."""
+    too_long = data_dir / ("x" * 100)
+    too_long.mkdir()
+    with running(data_dir, database, {"TMPDIR": str(too_long)}) as server:
+        assert (await bulkheads(server))["free"]["missing"] == []
+        assert list(too_long.iterdir()) == []
+        server.signal(signal.SIGTERM)
+        assert await server.exit_code() == 0
 
 
 def test_limits_that_cannot_be_divided_are_refused() -> None:

@@ -30,6 +30,8 @@ class ScriptedWorker:
     ended: trio.Event = attrs.field(factory=trio.Event)
     signals: list[int] = attrs.field(factory=list)
     exit_code: int | None = None
+    words: int = 0
+    is_hung: bool = False
 
     async def wait_ended(self) -> None:
         await self.ended.wait()
@@ -78,8 +80,11 @@ class Crew:
         await trio.sleep(self.starts_in)
         if self.fails:
             worker.end(1)
-        else:
-            worker.ready.set()
+            return
+        worker.ready.set()
+        while True:
+            await trio.sleep(1)
+            worker.words += not worker.is_hung
 
     def running(self) -> list[ScriptedWorker]:
         return [worker for _, worker in self.started if not worker.ended.is_set()]
@@ -185,6 +190,80 @@ async def test_worker_that_hangs_while_starting_is_killed(
     assert [worker.signals for _, worker in crew.started] == [
         [signal.SIGKILL] for _ in range(MOST_FAILED_STARTS)
     ]
+
+
+async def test_worker_that_is_silent_is_killed_and_replaced(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Ten seconds after its last word, and not the one that speaks."""
+    crew = Crew(ignores=frozenset([signal.SIGTERM]))
+    supervisor = make_supervisor(crew)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        await trio.sleep(100.5)
+        hung, well = crew.running()
+        hung.is_hung = True
+        await trio.sleep(8)
+        assert hung in crew.running()
+        await trio.sleep(4)
+        assert hung.signals == [signal.SIGKILL]
+        assert well.signals == []
+        assert {worker.number for worker in crew.running()} == {0, 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_worker_that_speaks_again_is_left_alone(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Silence has to be in one piece."""
+    crew = Crew()
+    supervisor = make_supervisor(crew)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        slow, _ = crew.running()
+        await trio.sleep(0.5)  # not at the moments of words and looks
+        for _ in range(5):
+            slow.is_hung = True
+            await trio.sleep(7)
+            slow.is_hung = False
+            await trio.sleep(3)
+        assert slow.signals == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_main_process_that_was_stopped_itself_kills_nobody(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """What was said meanwhile is there to be heard; time that nobody listened in does not count."""
+    crew = Crew()
+    supervisor = make_supervisor(crew)
+    async with trio.open_nursery() as nursery:
+        mock_clock.autojump_threshold = 0
+        await nursery.start(supervisor.run)
+        mock_clock.autojump_threshold = float("inf")
+        for worker in crew.running():
+            worker.is_hung = True  # for the scripted ones' own sleeping would not end either
+        for _ in range(3):
+            mock_clock.jump(3600)
+            await trio.testing.wait_all_tasks_blocked()
+        assert all(worker.signals == [] for worker in crew.running())
+        nursery.cancel_scope.cancel()
+
+
+async def test_silent_worker_that_is_to_stop_has_its_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """While it drains it is killed when its patience is over, and no sooner."""
+    crew = Crew(ignores=frozenset([signal.SIGTERM]))
+    supervisor = make_supervisor(crew, workers=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(supervisor.run)
+        (worker,) = crew.running()
+        worker.is_hung = True
+        supervisor.stop()
+        began = trio.current_time()
+        await worker.ended.wait()
+        assert trio.current_time() - began == pytest.approx(PATIENCE)
 
 
 async def test_stop_passes_signals_on_and_replaces_nobody(

@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bulkhead_trio.api._openapi import components
-from bulkhead_trio.api._openapi.errors import JSON, examples, shared_responses
+from bulkhead_trio.api._openapi.errors import JSON, PROXIED, examples, shared_responses
 from bulkhead_trio.api._openapi.operation import DEFAULT_ADDRESS
 from bulkhead_trio.api._openapi.operations import operations
 
-_ABOUT = """\
+_ABOUT = f"""\
 Every tier has a rate limit, a compartment, a circuit breaker and connections of its own, so that \
 no tier can sink the others.
 
 Errors are problem documents (RFC 9457). Programs should look at `code`, and where `Retry-After` \
 is sent, wait that long. Every answer carries `X-Request-Id`. A path that has `GET` has `HEAD` and \
 `OPTIONS` too.
+
+Every path that is not described here, and is not below `/admin`, belongs to tenants. A request \
+for one needs an API key in `X-API-Key`, and is passed on, whatever its method, to an upstream of \
+the route that the key's tenant has for its method and path. Bodies stream both ways, WebSockets \
+and server-sent events included, and the answer is the upstream's, or the route's fallback. What \
+can be answered instead, besides what any request can be: \
+{", ".join(f"`{code}`" for code in PROXIED)}.
 
 More members may come to any JSON object; nothing that is described here is renamed."""
 

@@ -60,7 +60,8 @@ MEANINGS: dict[str, Meaning] = {
         "X-Request-Timeout must be decimal seconds above 0",
     ),
     "api_key_missing": Meaning(
-        "The plain tier header is not trusted by this server, and there is no API key.",
+        "There is no API key, and the path is not one of the server's own, or the plain tier "
+        "header is not trusted by it.",
         "Send your API key in the header X-API-Key.",
     ),
     "api_key_invalid": Meaning(
@@ -81,7 +82,13 @@ MEANINGS: dict[str, Meaning] = {
     "not_found": Meaning(
         "There is nothing at this path, or not on this listener, or nothing with this id.",
         "Nothing matches the given URI",
-        instance="/api/date",
+        instance="/admin/tenant",
+    ),
+    "route_not_found": Meaning(
+        "The path is not one of the server's own, and the API key's tenant has no route for it and "
+        "the method.",
+        "No route of yours is for this method and path.",
+        instance="/api/users",
     ),
     "method_not_allowed": Meaning(
         "The path exists, but not with this method; `Allow` says with which.",
@@ -125,10 +132,23 @@ MEANINGS: dict[str, Meaning] = {
         "Server does not support this operation",
         instance=None,
     ),
+    "upstream_error": Meaning(
+        "The upstream could not be reached, broke off, or gave no answer that could be passed on; "
+        "or every one is down.",
+        "The upstream could not be reached, or gave no answer.",
+        instance="/api/users",
+    ),
     "bulkhead_full": Meaning(
-        "Every worker of the tier is busy and every waiting place is taken; nothing was run.",
+        "Every worker of the tier, or every place at the upstream, is busy and every waiting place "
+        "is taken; nothing was run.",
         "{tier} is full",
         retry_after=3,
+    ),
+    "queue_timeout": Meaning(
+        "Every connection to the upstream stayed in use too long; nothing was run.",
+        "all connections to the upstream stayed in use too long",
+        retry_after=1,
+        instance="/api/users",
     ),
     "deadline_unreachable": Meaning(
         "The predicted wait for a worker is longer than the deadline; refused instead of being "
@@ -143,8 +163,8 @@ MEANINGS: dict[str, Meaning] = {
         retry_after=1,
     ),
     "circuit_open": Meaning(
-        "The tier's database calls have been failing; nothing was tried. `retryAfter` is what is "
-        "left of the cooldown.",
+        "The tier's database calls, or calls of the route's upstreams, have been failing; nothing "
+        "was tried. `retryAfter` is what is left of the cooldown.",
         "{tier} is open",
         retry_after=12,
     ),
@@ -153,10 +173,21 @@ MEANINGS: dict[str, Meaning] = {
         "The database call failed, as force_error asked.",
         retry_after=1,
     ),
+    "state_unavailable": Meaning(
+        "What the server's instances share is away, and `ON_STATE_ERROR` says to refuse then.",
+        "the shared state is away",
+        retry_after=1,
+        instance="/api/users",
+    ),
     "draining": Meaning(
         "The server is shutting down and takes no new work.",
         "The server is shutting down.",
         retry_after=1,
+    ),
+    "upstream_timeout": Meaning(
+        "The upstream took longer than its route allows.",
+        "The upstream took too long.",
+        instance="/api/users",
     ),
     "deadline_exceeded": Meaning(
         "The request's deadline passed while it waited or ran.", "the deadline has passed"
@@ -170,8 +201,18 @@ ANYWHERE = (
 )  # fmt: skip
 """What any request can be answered, since it is decided before or around every handler."""
 
-UNROUTED = ("not_found", "method_not_allowed")
-"""What a request is answered that is for none of the operations."""
+PROXIED = (
+    "api_key_missing", "api_key_invalid", "tenant_inactive", "rate_limited", "route_not_found",
+    "bulkhead_full", "queue_timeout", "deadline_unreachable", "circuit_open", "upstream_error",
+    "upstream_timeout", "state_unavailable", "deadline_exceeded",
+)  # fmt: skip
+"""What a request that is passed on to a tenant's upstreams can be answered by us."""
+
+UNROUTED = (
+    "not_found", "method_not_allowed", "route_not_found", "upstream_error", "queue_timeout",
+    "state_unavailable", "upstream_timeout",
+)  # fmt: skip
+"""What only a request is answered that is for none of the operations."""
 
 
 def examples(tier: str) -> dict[str, JSON]:

@@ -7,7 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkhead_trio.gateway.as_code._mask_rules import masked, still_masked, unmasked
+from bulkhead_trio.gateway.as_code._mask_rules import (
+    all_unmasked,
+    masked,
+    still_masked,
+    unmasked,
+)
 
 KEPT = {
     "upstreams": [{"url": "https://user:pw@a.example?token=t&x=1"}],
@@ -43,6 +48,37 @@ def test_mask_without_a_secret_in_its_place_is_found() -> None:
     shown = masked(KEPT)
     shown["upstreams"][0]["url"] = "https://***@b.example"
     assert still_masked(unmasked(shown, KEPT)) == ["$.upstreams[0].url"]
+
+
+def route(secret: str, weight: int = 1) -> dict[str, Any]:
+    return {"weight": weight, "headers": {"set": {"Authorization": secret}}}
+
+
+def test_secrets_of_documents_that_look_the_same_are_not_mixed_up() -> None:
+    """Each has its own again, untouched or altered, wherever it stands."""
+    first, second = route("one"), route("two")
+    look = masked(first)
+    assert all_unmasked([look, look], [first, second]) == [first, second]
+    assert all_unmasked([look, second], [first, second]) == [first, second]
+    assert all_unmasked([second, look], [first, second]) == [second, first]
+    heavy = {**look, "weight": 9}
+    assert all_unmasked([heavy, look], [first, second]) == [route("one", 9), second]
+    assert all_unmasked([look, heavy], [first, second]) == [first, route("two", 9)]
+    assert all_unmasked([heavy, route("new")], [first, second]) == [route("one", 9), route("new")]
+    assert all_unmasked([route("new"), heavy], [first, second]) == [route("new"), route("two", 9)]
+
+
+def test_secret_is_put_back_once() -> None:
+    """A document more than there is has none that could stay."""
+    whole = all_unmasked([masked(KEPT), masked(KEPT)], [KEPT])
+    assert (whole[0], len(still_masked(whole[1]))) == (KEPT, 2)
+    assert all_unmasked([masked(KEPT)], []) == [masked(KEPT)]
+
+
+def test_secret_is_put_back_where_there_is_one() -> None:
+    """Not from a document in the same place that has none."""
+    plain = {"weight": 1, "headers": {"set": {}}}
+    assert all_unmasked([masked(route("one", 9))], [plain, route("one")]) == [route("one", 9)]
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
