@@ -126,8 +126,10 @@ class GatewayPlane:
                     await client.while_there(self._serve, scope)
         except BulkheadTrioError as error:
             await self._refuse(client, error, scope)
-        except BodyTooLarge:
+        except BodyTooLarge as error:
             exchange.notes["code"] = "body_too_large"
+            if exchange.has_started:
+                raise AnswerCutOff from error
             detail = "A body that is passed on may not have so many bytes."
             await client.refuse(problem("body_too_large", detail, instance=_instance(scope)))
         except AnswerBrokenOff as error:
@@ -266,7 +268,7 @@ class _Client:
         headers: Iterable[tuple[bytes, bytes]],
     ) -> ByteStream:
         """Answer 101."""
-        return await self.exchange.open_tunnel(headers)
+        return await self.exchange.open_tunnel(self._with_ours([*headers]))
 
     # --- servers that only tell when it goes -----------------------------------------------------
 

@@ -24,7 +24,7 @@ from bulkhead_trio.gateway.reports import HealthReport, UpstreamReport
 from bulkhead_trio.gateway.saving import CheckURL, read_route
 from bulkhead_trio.gateway.spec import RouteSpec, read_spec, spec_json
 
-PATCH_TRIES: Final = 5
+PATCH_TRIES: Final = 32
 """How often a patch without a version begins again because somebody was quicker."""
 
 READ_ONLY: Final = ("id", "tenantId", "createdAt", "updatedAt", "version")

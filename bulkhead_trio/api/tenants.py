@@ -19,7 +19,7 @@ from bulkhead_trio.errors import Conflict
 from bulkhead_trio.tenancy.documents import changes_to, read_tenant, tenant_document
 from bulkhead_trio.tenancy.keys import KeyMaker
 
-PATCH_TRIES: Final = 5
+PATCH_TRIES: Final = 32
 """How often a patch without a version begins again because somebody was quicker."""
 
 READ_ONLY: Final = ("id", "createdAt", "updatedAt", "version")

@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from bulkhead_trio.cli._failures import INTERRUPTED
 from bulkhead_trio.cli._options import Read, configured
 
 
@@ -34,11 +35,16 @@ def serve(read: Read) -> None:
     settings = read().settings
     # What follows takes a second until the server listens for signals itself, imports above all.
     signal.signal(signal.SIGTERM, _leave)
+    is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heeded:
+        signal.signal(signal.SIGINT, _interrupt)
     import trio
 
     from bulkhead_trio.observe.outlet import Outlet
     from bulkhead_trio.workers import serve as serve_app
 
+    if is_heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A server does not wait for whoever reads what it says.
     said = Outlet(sys.stdout)
     try:
@@ -49,6 +55,16 @@ def serve(read: Read) -> None:
         )
     finally:
         said.finish()
+
+
+def _interrupt(*_: object) -> None:
+    """Interrupted amid imports.
+
+    Not by `KeyboardInterrupt`: where one passes code that an import runs from text, CPython ends by
+    the signal in the end, whatever was done about it (``unhandled_keyboard_interrupt``).
+    """
+    click.echo("Interrupted.", err=True)
+    os._exit(INTERRUPTED)
 
 
 def _leave(*_: object) -> None:

@@ -35,6 +35,9 @@ _TAKES_NO_BODY: Final = frozenset([204, 205, 304])
 # --- methods -------------------------------------------------------------------------------------
 
 
+MOST_METHODS: Final = 32
+
+
 def method_mistakes(method: str | Sequence[str]) -> Iterator[Mistake]:
     """What is wrong with one method, ``"*"``, or a list of methods."""
     if isinstance(method, str):
@@ -43,14 +46,19 @@ def method_mistakes(method: str | Sequence[str]) -> Iterator[Mistake]:
         return
     if not method:
         yield "", 'must name a method at least; "*" is all of them'
+    if len(method) > MOST_METHODS:
+        yield "", f"must name at most {MOST_METHODS} methods"
+        return
+    seen: set[str] = set()
     for number, each in enumerate(method):
         where = f"[{number}]"
         if each == ANY_METHOD:
             yield where, "stands for all methods, and so must stand alone, not in a list"
-        elif each in method[:number]:
+        elif each in seen:
             yield where, "is there already"
         elif (found := method_mistake(each)) is not None:
             yield where, found
+        seen.add(each)
 
 
 def method_mistake(method: str) -> str | None:

@@ -23,6 +23,10 @@ Reader: TypeAlias = Callable[[object, str, list[Mistake]], Any]
 """Reads a value at a path; gives `WRONG`, with a mistake added, for what it cannot be."""
 
 
+MOST_STRANGERS: Final = 20
+"""Unknown members that are told of one object: finding what was meant takes its time."""
+
+
 class _Wrong:
     """The type of `WRONG`."""
 
@@ -155,8 +159,9 @@ def _struct_reader(kind: type[msgspec.Struct]) -> Reader:
         if not isinstance(value, Mapping):
             mistakes.append((path, "must be an object"))
             return WRONG
+        strangers = [name for name in value if name not in fields]
         mistakes += [
-            (f"{path}.{name}", _unknown(name, fields)) for name in value if name not in fields
+            (f"{path}.{name}", _unknown(name, fields)) for name in strangers[:MOST_STRANGERS]
         ]
         members = {}
         for name, (attribute, read_member, field) in fields.items():

@@ -129,4 +129,10 @@ class Body:
 
 
 class BodyTooLarge(Exception):
-    """More of a body has come than is passed on."""
+    """More of a body has come than is passed on.
+
+    Attributes:
+        code: what it counts as.
+    """
+
+    code = "body_too_large"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -64,9 +65,18 @@ class Gateway(Protocol):
     random: Callable[[], float]
     max_body_bytes: int | None
 
+    def lasting(self, tier: str, tenant_id: str) -> AbstractContextManager[None]:
+        """Count what lasts and does nothing most of the time."""
+
 
 class AnswerBrokenOff(Exception):
-    """The upstream has broken off in the middle of an answer that the client has a part of."""
+    """The upstream has broken off in the middle of an answer that the client has a part of.
+
+    Attributes:
+        code: what it counts as.
+    """
+
+    code = "upstream_error"
 
 
 class Place:
@@ -138,12 +148,14 @@ class Journey:
         self._tries = 0
         self._planned: tuple[float, int] | None = None
         self._has_begun = False
+        self._is_falling_back = False
 
     async def prepare(self) -> None:
         """Look at its body before it takes anybody's place, and read a small one.
 
         Raises:
             BodyTooLarge: it says so itself.
+            DeadlineExceeded: a small one has not come by then.
         """
         inbound = self._inbound
         most, length = self._gateway.max_body_bytes, _length(inbound)
@@ -152,7 +164,8 @@ class Journey:
         retrying = self._route.retrying
         body = Body(inbound.client, keeps=0 if retrying is None else retrying.keeps, most=most)
         if length is not None and length <= SMALL_BODY_BYTES:
-            self._body = b"".join([piece async for piece in body])
+            with self.deadline.enforced():
+                self._body = b"".join([piece async for piece in body])
         else:
             self._body = body
 
@@ -188,6 +201,7 @@ class Journey:
             tally.answered(class_of(tally.status))
             raise
         except BaseException as error:
+            self._give_back_planned()
             tally.answered(outcome_of(error))
             raise
         tally.answered(class_of(tally.status))
@@ -280,13 +294,13 @@ class Journey:
         if scope is not None:
             # What its caller has asked for holds for the body too; our own limits do not.
             scope.deadline = math.inf if self._inbound.timeout is None else self.deadline.at
-        self._has_begun = True
         if status == SWITCHING:
+            self._check_switch(response)
             if scope is not None:
                 scope.deadline = math.inf
             await self._open_tunnel(response, turn, place)
         else:
-            await self._pass_on(response, turn)
+            await self._pass_on(response, turn, place)
 
     def _headers(self, destination: Destination, seconds: float) -> list[tuple[bytes, bytes]]:
         inbound = self._inbound
@@ -304,24 +318,48 @@ class Journey:
             ),
         )
 
-    async def _pass_on(self, response: StreamedResponse, turn: Turn) -> None:
+    async def _pass_on(self, response: StreamedResponse, turn: Turn, place: Place) -> None:
         client = self._inbound.client
         headers = self._route.response_headers.apply(response.headers)
         if response.is_complete:
+            self._has_begun = True
             await client.answer(response.status, headers, await response.read_piece())
             return
-        await client.begin_answer(response.status, headers)
-        if _is_endless(response):
-            turn.succeeded()  # its end says nothing, and a probe must not wait for it
+        if not _is_endless(response):
+            self._has_begun = True
+            await client.begin_answer(response.status, headers)
+            await self._pour(response)
+            return
+        turn.succeeded()  # its end says nothing, and a probe must not wait for it
+        tier = str(self._inbound.notes["tier"])
+        with self._gateway.lasting(tier, self._route.tenant_id):
+            self._has_begun = True
+            await client.begin_answer(response.status, headers)
+            place.give_back()
             self._tally.lasts()
+            await self._pour(response)
+
+    async def _pour(self, response: StreamedResponse) -> None:
+        client = self._inbound.client
         while piece := await response.read_piece():
             await client.write_piece(piece)
         await client.end_answer()
+
+    def _check_switch(self, response: StreamedResponse) -> None:
+        """Whether the upstream speaks what was asked for, and says so (RFC 9110, section 15.2.2).
+
+        Raises:
+            UpstreamError: it does not.
+        """
+        said = (response.header("upgrade") or "").strip().lower()
+        if self._inbound.tunnel is None or said != "websocket":
+            raise UpstreamError("the upstream switched to something else", origin="")
 
     async def _open_tunnel(self, response: StreamedResponse, turn: Turn, place: Place) -> None:
         open_tunnel = self._inbound.tunnel
         assert open_tunnel is not None  # noqa: S101  the client asks for no upgrade without one
         headers = self._route.response_headers.apply(response.headers, is_tunnel=True)
+        self._has_begun = True
         ours = await open_tunnel(SWITCHING, headers)
         turn.succeeded()
         place.give_back()
@@ -338,6 +376,7 @@ class Journey:
         route, retrying = self._route, self._route.retrying
         if (
             retrying is not None
+            and not self._is_falling_back
             and status in retrying.statuses
             and self._may_ask_again(retrying)
             and self._plan(retrying)
@@ -348,7 +387,10 @@ class Journey:
     def _may_ask_again(self, retrying: Retrying) -> bool:
         if self._inbound.method not in IDEMPOTENT and not retrying.non_idempotent:
             return False
-        return not isinstance(self._body, Body) or self._body.can_be_sent_again
+        body = self._body
+        if isinstance(body, Body):
+            return body.can_be_sent_again
+        return body is None or len(body) <= retrying.keeps
 
     def _plan(self, retrying: Retrying) -> bool:
         """Whether there is to be another try; it is granted then, and counted."""
@@ -366,6 +408,13 @@ class Journey:
             return False
         self._planned = (wait, grant)
         return True
+
+    def _give_back_planned(self) -> None:
+        """What was planned when an answer came does not happen: something else went wrong."""
+        if self._planned is not None:
+            (_, grant), self._planned = self._planned, None
+            assert self._route.retrying is not None  # noqa: S101  it has granted this
+            self._route.retrying.budget.give_back(grant)
 
     async def _waited(self, error: Exception) -> bool:
         """Wait for the next try, if there is to be one."""
@@ -401,6 +450,7 @@ class Journey:
             isinstance(self._body, Body) and not self._body.can_be_sent_again
         ):
             self._tally.falls_back("upstream")
+            self._is_falling_back = True
             try:
                 await self._try(route.fallback_group, place, is_last=route.fallback is None)
             except (UpstreamError, CircuitOpen, BulkheadFull) as error:

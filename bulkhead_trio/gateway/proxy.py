@@ -27,9 +27,10 @@ caller asks for less. A body may take longer, as long as it gets on."""
 MOST_HOPS = 8
 """Through gateways such as this one; a request that has made more goes in a circle."""
 
-TUNNELS_PER_WORKER = 10
-"""WebSockets that a tier may have open, for each of its workers: they last, and do nothing most of
-the time, so they keep no place in the compartment."""
+LASTING_PER_WORKER = 10
+"""WebSockets and event streams that a tier may have open, for each of its workers; one tenant may
+have half of them. They last, and do nothing most of the time, so they keep no place in the
+compartment: ten of them would otherwise close a tier of ten workers to everybody."""
 
 
 class Proxy:
@@ -62,13 +63,14 @@ class Proxy:
         self.traffic = traffic
         self._routing = routing
         self._tiers = tiers
-        self._most_tunnels = {name: TUNNELS_PER_WORKER * count for name, count in workers.items()}
-        self._tunnels: Counter[str] = Counter()
+        self._most_lasting = {name: LASTING_PER_WORKER * count for name, count in workers.items()}
+        self._lasting: Counter[str] = Counter()
+        self._lasting_of: Counter[tuple[str, str]] = Counter()
 
     @property
     def tunnels(self) -> Mapping[str, int]:
-        """How many WebSockets are open, by tier."""
-        return dict(self._tunnels)
+        """How many WebSockets and event streams are open, by tier."""
+        return dict(self._lasting)
 
     async def forward(self, inbound: Inbound, caller: Caller) -> None:
         """Pass a request on, and its answer back.
@@ -111,17 +113,28 @@ class Proxy:
                 if inbound.tunnel is None:
                     await journey.make(place)
                 else:
-                    with self._tunnel(tenant.tier):
+                    with self.lasting(tier.name, tenant.id):
                         await journey.make(place)
 
     @contextmanager
-    def _tunnel(self, tier: str) -> Iterator[None]:
-        if self._tunnels[tier] >= self._most_tunnels[tier]:
+    def lasting(self, tier: str, tenant_id: str) -> Iterator[None]:
+        """Count what lasts and does nothing most of the time: a WebSocket, a stream of events.
+
+        Raises:
+            BulkheadFull: the tier has as many open as it may have, or the tenant more than half.
+        """
+        most = self._most_lasting[tier]
+        owner = (tier, tenant_id)
+        if self._lasting[tier] >= most or 2 * self._lasting_of[owner] >= most:
             raise BulkheadFull(
-                f"the tier {tier} has as many WebSockets open as it may have", retry_after=1.0
+                "As many WebSockets and event streams are open as may be.", retry_after=1.0
             )
-        self._tunnels[tier] += 1
+        self._lasting[tier] += 1
+        self._lasting_of[owner] += 1
         try:
             yield
         finally:
-            self._tunnels[tier] -= 1
+            self._lasting[tier] -= 1
+            self._lasting_of[owner] -= 1
+            if not self._lasting_of[owner]:
+                del self._lasting_of[owner]

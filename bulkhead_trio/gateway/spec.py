@@ -284,8 +284,12 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+MOST_MISTAKES: Final = 100
+"""That are told of one document; nobody mends more at once."""
+
+
 def _invalid(mistakes: list[Mistake]) -> InvalidBody:
     return InvalidBody(
         "The route is not what it should be.",
-        errors=[{"path": path, "message": message} for path, message in mistakes],
+        errors=[{"path": path, "message": message} for path, message in mistakes[:MOST_MISTAKES]],
     )

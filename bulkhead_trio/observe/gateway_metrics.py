@@ -94,7 +94,7 @@ def _retries(name: str, labels: str, route: RouteSnapshot) -> Lines:
 
 def _fallbacks(name: str, labels: str, route: RouteSnapshot) -> Lines:
     for kind, count in route.fallbacks.items():
-        yield f'{name}{{{labels},kind="{kind}"}} {count}\n'
+        yield f'{name}{{{labels},outcome="{kind}"}} {count}\n'
 
 
 _OF_ROUTES: Final[tuple[tuple[str, str, str, Callable[[str, str, RouteSnapshot], Lines]], ...]] = (
@@ -195,12 +195,12 @@ def _whole(gateway: GatewaySnapshot) -> Lines:
     yield from _family(
         "key_lookups_total",
         "counter",
-        "API keys that were looked up, by where the answer came from.",
+        "API keys that were looked up: known here, in Redis, asked of the database, or never made.",
         {
-            'source="memory"': keys.hits,
-            'source="redis"': keys.shared_hits,
-            'source="database"': keys.lookups,
-            'source="none"': keys.invented,
+            'outcome="remembered"': keys.hits,
+            'outcome="shared"': keys.shared_hits,
+            'outcome="asked"': keys.lookups,
+            'outcome="invented"': keys.invented,
         },
     )
     yield from _gauge(

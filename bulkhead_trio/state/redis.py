@@ -30,6 +30,10 @@ from bulkhead_trio.state._round import Part, Round
 CALL_SECONDS = 0.05
 """What a call may take: the contract's limit for a decision without Redis."""
 
+LEAST_SECONDS = 0.02
+"""What Redis gets to answer in any case. Of an instance whose event loop was held up, time may be
+up before anything is sent: that says nothing of Redis."""
+
 CONNECT_SECONDS = 1.0
 """What connecting may take, which nobody waits for: names, TLS, and each node of a cluster."""
 
@@ -117,7 +121,8 @@ class SharedState:
         url: as `address_of` reads it.
         name: by which Redis knows our connections.
         scripts: loaded ahead, so that no call has to bring one along.
-        call_seconds: hard limit of one call.
+        call_seconds: hard limit of one call, from its beginning; up to 0.02 s later where sending it
+            was held up.
         connect_seconds: hard limit of connecting.
         listeners: told of each `RedisChanged`.
 
@@ -224,7 +229,8 @@ class SharedState:
         self._counts.round_trips += 1
         try:
             with self._breaker.permit():
-                answers = await nodes.ask(together.commands, together.deadline)
+                least = trio.current_time() + min(LEAST_SECONDS, self.call_seconds)
+                answers = await nodes.ask(together.commands, max(together.deadline, least))
                 for answer in answers:
                     if isinstance(answer, RedisError) and _speaks_of_redis(answer):
                         raise answer

@@ -281,10 +281,10 @@ class Passage:
     ) -> None:
         if exc is None:
             outcome = "ok"
-        elif isinstance(exc, BulkheadTrioError):
-            outcome = exc.code
+        elif _is_cancellation(exc):
+            outcome = "cancelled"
         else:
-            outcome = "cancelled" if _is_cancellation(exc) else "internal"
+            outcome = getattr(exc, "code", "internal")  # what has one is no mistake of ours
         self.end(outcome)
 
 

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bulkhead_trio.api.admin import AdminGuard
 from bulkhead_trio.api.messages import Headers, Request
 from bulkhead_trio.api.metrics import MetricsResource
+from bulkhead_trio.observe.gateway_snapshots import GatewaySnapshot, RouteSnapshot
 from bulkhead_trio.observe.snapshots import (
     BreakerSnapshot,
     Census,
@@ -25,9 +27,11 @@ from ._world import ADMIN_KEY, DOCUMENT, described
 class Taken:
     """A census that has been taken."""
 
-    def __init__(self, workers: int, *tiers: TierSnapshot) -> None:
+    def __init__(
+        self, workers: int, *tiers: TierSnapshot, gateway: GatewaySnapshot | None = None
+    ) -> None:
         processes = (
-            ProcessSnapshot(worker=number, tiers={"free": tier})
+            ProcessSnapshot(worker=number, tiers={"free": tier}, gateway=gateway)
             for number, tier in enumerate(tiers)
         )
         self._census = Census(workers, tuple(processes))
@@ -58,9 +62,22 @@ PARTS = (
 
 
 async def bulkheads(census: Taken) -> Any:
-    resource = MetricsResource(census, AdminGuard(ADMIN_KEY, is_public=True), reasons=())
+    resource = resource_of(census)
     answer = await resource.bulkheads(Request("GET", "/metrics/bulkheads", b"", Headers([])))
     return json.loads(answer.body)
+
+
+def resource_of(census: Taken) -> MetricsResource:
+    return MetricsResource(census, AdminGuard(ADMIN_KEY, is_public=True), reasons=())
+
+
+async def prometheus(census: Taken) -> dict[tuple[str, ...], float]:
+    answer = await resource_of(census).prometheus(Request("GET", "/metrics", b"", Headers([])))
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
 
 
 async def test_tier_of_several_processes_is_their_sum_and_shows_its_parts() -> None:
@@ -94,3 +111,16 @@ async def test_server_that_is_one_process_has_no_shares() -> None:
     """It says what it always said."""
     free = (await bulkheads(Taken(1, PARTS[0])))["free"]
     assert not {"workers", "missing", "share"} & free.keys()
+
+
+async def test_gateways_of_all_processes_are_one_in_the_metrics() -> None:
+    """Beside the tiers, and counted once; the tiers' own members know nothing of them."""
+    gateway = GatewaySnapshot(routes={"r1": RouteSnapshot({"2xx": 3})}, route_count=1)
+    with_gateway = Taken(2, *PARTS, gateway=gateway)
+    found = await prometheus(with_gateway)
+    assert found["bulkhead_gateway_requests_total", "2xx", "r1"] == 6
+    assert found["bulkhead_gateway_routes",] == 1
+    assert found["bulkhead_requests_total", "ok", "free"] == 31
+    assert await bulkheads(with_gateway) == await bulkheads(Taken(2, *PARTS))
+    without = await prometheus(Taken(2, *PARTS))
+    assert not any(name.startswith("bulkhead_gateway") for name, *_ in without)

@@ -57,6 +57,18 @@ def test_line_of_a_traced_request_says_its_trace() -> None:
     assert "trace_id" not in second
 
 
+def test_numbers_in_notes_are_numbers() -> None:
+    """So that whoever reads the lines can add them up."""
+    stream = io.StringIO()
+    notes: dict[str, str | float] = {"upstream": "1a2b3c4d", "tries": 2, "gateway_ms": 0.25}
+    JSONAccessLog(stream).request(CONTEXT, "GET", "/x", 200, 0.5, notes)
+    (line,) = lines_of(stream)
+    assert {name: line[name] for name in notes} == notes
+    with structlog.testing.capture_logs() as captured:
+        StructuredAccessLog().request(CONTEXT, "GET", "/x", 200, 0.5, notes)
+    assert {name: captured[0][name] for name in notes} == notes
+
+
 @pytest.mark.parametrize(
     ("level", "quiet", "wanted"),
     [

@@ -84,9 +84,12 @@ def wait_for_files(front: FrontProcess, at_most: int) -> None:
 
 def test_idle_connections_cost_little_and_slow_nobody(front: FrontProcess, count: int) -> None:
     """At most 10 KiB each; and who is busy is answered as fast as without them."""
+    files = front.open_files
     seconds_of_an_answer(front.address)
-    files, before = front.open_files, front.memory
+    wait_for_files(front, files)
+    before = front.memory
     alone = [seconds_of_an_answer(front.address)]
+    wait_for_files(front, files)
     with idle_connections(front.address, count):
         each = (front.memory - before) / count
         assert front.open_files == files + count

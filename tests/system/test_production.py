@@ -15,7 +15,12 @@ PRODUCTION = {
     "ENVIRONMENT": "production",
     "SECRET_KEY": SECRET_KEY,
     "ADMIN_API_KEY": ADMIN_KEY,
+    # So that each test comes from an address of its own: wrong keys are counted by address.
+    "TRUSTED_PROXIES": "127.0.0.1/32",
 }
+ADDRESSES = (f"203.0.113.{number}" for number in range(1, 255))
+"""Of callers, none twice."""
+
 GUARDED = ("/metrics", "/metrics/bulkheads", "/docs", "/openapi.json")
 
 
@@ -53,8 +58,23 @@ async def test_guarded_path_with_a_wrong_key_is_refused(
     server: Server, path: str, key: str
 ) -> None:
     """A key that is not the one: 403, whatever bytes it is made of."""
-    answer = await ask(server.address, path, headers={"X-Admin-Key": key})
+    headers = {"X-Admin-Key": key, "X-Forwarded-For": next(ADDRESSES)}
+    answer = await ask(server.address, path, headers=headers)
     assert_problem(answer, 403, "admin_key_invalid")
+
+
+async def test_address_with_many_wrong_keys_has_to_wait(server: Server) -> None:
+    """Then the right one does not help it either; nobody else notices."""
+    address = next(ADDRESSES)
+    wrong = {"X-Admin-Key": "wrong", "X-Forwarded-For": address}
+    for _ in range(10):
+        answer = await ask(server.address, "/metrics", headers=wrong)
+        assert_problem(answer, 403, "admin_key_invalid")
+    assert_problem(await ask(server.address, "/metrics", headers=wrong), 429, "rate_limited")
+    right = {"X-Admin-Key": ADMIN_KEY, "X-Forwarded-For": address}
+    assert_problem(await ask(server.address, "/docs", headers=right), 429, "rate_limited")
+    right["X-Forwarded-For"] = next(ADDRESSES)
+    assert (await ask(server.address, "/docs", headers=right)).status == 200
 
 
 @pytest.mark.parametrize("path", GUARDED)

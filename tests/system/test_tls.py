@@ -162,15 +162,29 @@ async def test_api_over_http11(server: Server) -> None:
             assert got.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api/data"])
-async def test_web_socket_handshake_is_refused(server: Server, path: str) -> None:
-    """There is nothing that speaks WebSocket: a problem, at once."""
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/nothing", b"401", b"api_key_missing"),
+        ("/admin/nothing", b"404", b"not_found"),
+        ("/api/data", b"400", b"tenant_tier_missing"),
+    ],
+)
+async def test_web_socket_handshake_is_refused(
+    server: Server, path: str, status: bytes, code: bytes
+) -> None:
+    """Whoever may not come in gets what any request would get, and the connection goes on."""
     async with secured(server, "http/1.1") as stream:
-        await stream.send_all(WSClient(None).hello(path))
-        got = await read_all(stream)
-    assert got.startswith(b"HTTP/1.1 40")
-    assert b"application/problem+json" in got
-    assert b'"code":"internal"' not in got
+        for _ in range(2):
+            await stream.send_all(WSClient(None).hello(path))
+            got = b""
+            while not got.endswith(b"}"):
+                piece = await stream.receive_some(65536)
+                assert piece, got
+                got += piece
+            assert got.startswith(b"HTTP/1.1 " + status)
+            assert b"application/problem+json" in got
+            assert b'"code":"%s"' % code in got
 
 
 async def test_plain_http_and_garbage_hurt_nobody(server: Server) -> None:

@@ -157,8 +157,8 @@ MEANINGS: dict[str, Meaning] = {
         retry_after=2,
     ),
     "shed": Meaning(
-        "Dropped to protect the rest: too many connections are open, or the tier's supervisor "
-        "went down while the request waited.",
+        "Dropped to protect the rest: too many connections are open, or while the request waited "
+        "other tenants needed its place more, or the tier's supervisor went down.",
         "the supervisor of {tier} is down",
         retry_after=1,
     ),

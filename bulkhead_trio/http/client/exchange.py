@@ -211,6 +211,12 @@ class Exchange:
             while (head := reader.next_head(self._method)) is None:
                 try:
                     data = await connection.receive(by, now)
+                except LimitPassed:
+                    now = trio.current_time()
+                    by = self._head_by(now)
+                    if by <= now:
+                        raise
+                    continue
                 except OSError as error:
                     if not has_begun and self._may_be_sent_again(connection):
                         raise StaleConnection from error
@@ -228,6 +234,18 @@ class Exchange:
             if head.status == 100 and self._sending is not None:
                 self._sending.go_on()
         raise ProtocolError("there are too many interim answers")
+
+    def _head_by(self, now: float) -> float:
+        """Until when the head has to have come: counted from when the request had been sent.
+
+        As long as its body is on its way, nobody can say that the answer is late: the peer has a
+        limit of its own for taking the body, and where the body comes from is not its affair.
+        """
+        sending = self._sending
+        if sending is None:
+            return now
+        since = now if sending.ended_at is None else sending.ended_at
+        return min(self._deadline, since + self._head_seconds)
 
     def _may_be_sent_again(self, connection: Connection) -> bool:
         """RFC 9112, section 9.3.1: an idempotent request whose connection was closed as it came."""

@@ -28,6 +28,7 @@ class Sending:
 
     Attributes:
         is_done: whether everything has been sent.
+        ended_at: since when nothing more is sent, on Trio's clock; ``None`` while something is.
 
     Args:
         connection: where to.
@@ -44,6 +45,7 @@ class Sending:
         content: memoryview | AsyncIterable[bytes],
     ) -> None:
         self.is_done = False
+        self.ended_at: float | None = None
         self._connection = connection
         self._limits = limits
         self._head = head
@@ -110,6 +112,8 @@ class Sending:
                     f"{origin} took too long to take a request", origin=origin, phase="write"
                 )
             )
+        finally:
+            self.ended_at = trio.current_time()
 
     async def _send_pieces(self, pieces: AsyncIterator[bytes]) -> bool:
         """Send what ``pieces`` gives; says whether that was all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import attrs
@@ -171,7 +171,7 @@ class Visit:
                 await trio.sleep(what)
             nursery.cancel_scope.cancel()
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: MutableMapping[str, Any]) -> None:
         await trio.lowlevel.checkpoint()
         if message["type"] == "http.response.start":
             self._begin(message["status"], list(message["headers"]))
@@ -204,9 +204,7 @@ class Visit:
         return End(ours)
 
 
-def visit_of(
-    kind: Kind, method: str, target: str, headers: Mapping[str, str], body: Body
-) -> Visit:
+def visit_of(kind: Kind, method: str, target: str, headers: Mapping[str, str], body: Body) -> Visit:
     """A request that is still to be made."""
     fields = {"host": "gateway.example", **headers}
     if isinstance(body, bytes):

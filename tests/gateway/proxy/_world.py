@@ -1,8 +1,9 @@
-"""The gateway from its edge to its upstreams, in one event loop: all of it real but the database."""
+"""The gateway from its edge to its upstreams, in one event loop: all real but the database."""
 
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
@@ -27,6 +28,7 @@ from bulkhead_trio.gateway.routing import Routing
 from bulkhead_trio.gateway.traffic import Traffic
 from bulkhead_trio.gateway.upstream import Upstream
 from bulkhead_trio.http.client import ClientLimits, HTTPClient
+from bulkhead_trio.http.client.dialling import Resolve
 from bulkhead_trio.policies.breaker import CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment
 from bulkhead_trio.policies.queue import FairQueue
@@ -70,10 +72,12 @@ class ScriptedRoutes:
         self.asked: list[str] = []
         self.is_away = False
         self.seconds = 0.0
+        self._numbers = itertools.count(1000)
 
     def save(self, tenant_id: str, spec: bytes, route_id: str | None = None) -> str:
         """Keep a document as it is; the route's id."""
-        route_id = str(UUID(int=1000 + len(self.records))) if route_id is None else route_id
+        if route_id is None:
+            route_id = str(UUID(int=next(self._numbers)))
         before = self.records.get(route_id)
         version = 1 if before is None else before.version + 1
         self.records[route_id] = RouteRecord(route_id, tenant_id, spec, version, _EPOCH, _EPOCH)
@@ -144,7 +148,9 @@ class World:
         **members: Any,
     ) -> str:
         """A new route, in use when this returns; its id."""
-        route_id = self.routes.save(customer.id, document(customer, *upstreams, path=path, **members))
+        route_id = self.routes.save(
+            customer.id, document(customer, *upstreams, path=path, **members)
+        )
         self.routing.on_change(Changed("route", customer.id))
         await trio.testing.wait_all_tasks_blocked()
         return route_id
@@ -287,15 +293,14 @@ async def open_world(
     queue: int = 8,
     max_body_bytes: int | None = None,
     limits: ClientLimits = ClientLimits(connections=1024),  # noqa: B008  frozen
+    resolve: Resolve = resolve_to_loopback,
 ) -> AsyncIterator[World]:
     """A gateway; each tier with so many workers and waiting places."""
     tenants, routes, chance, gate = ScriptedTenants(), ScriptedRoutes(), Chance(), DrainGate()
     directory = TenantDirectory(tenants, PEPPER)
     database = ScriptedDatabase()
-    made = {
-        name: _make_tier(name, workers, queue, directory.weight_of, database) for name in tiers
-    }
-    client = HTTPClient(limits, resolve=resolve_to_loopback)
+    made = {name: _make_tier(name, workers, queue, directory.weight_of, database) for name in tiers}
+    client = HTTPClient(limits, resolve=resolve)
 
     async def check(url: str, timeout: float) -> bool:
         async with client.request("GET", url, timeout=timeout) as response:
@@ -315,7 +320,8 @@ async def open_world(
     plane: Any = GatewayPlane(proxy, directory, LocalTenantLimits(), tiers=tuple(made), gate=gate)
     edge = Edge(plane, gate=gate, limits=RequestLimits(), listener="public", access_log=notes)
     async with trio.open_nursery() as nursery:
-        for part in (client, groups, routing, directory, *made.values()):
+        parts: list[Any] = [client, groups, routing, directory, *made.values()]
+        for part in parts:
             await nursery.start(part.run)
         async with AsyncExitStack() as stack:
             yield World(

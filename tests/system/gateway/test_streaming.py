@@ -31,6 +31,7 @@ async def tenant(gateway: Gateway, upstream: ScriptedUpstreamProcess) -> Tenant:
     """With one route for everything, to the upstream."""
     tenant = await gateway.tenant()
     await gateway.route(tenant, upstream.url)
+    upstream.forget()  # that is how it was seen that the route is there
     return tenant
 
 

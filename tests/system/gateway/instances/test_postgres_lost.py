@@ -22,8 +22,8 @@ INSTANCES = 2
 KNOWN_SECONDS = 4.0
 """That a tenant who was asked for just before is served without the database; it is up to 5."""
 
-BACK_SECONDS = 5.0
-"""After its return, until the database is used again."""
+BACK_SECONDS = 7.0
+"""After its return, until it is used again: a pool that has failed often tries every 5 s."""
 
 _log = logging.getLogger(__name__)
 
