@@ -37,7 +37,7 @@ class GatewayNumbers:
         routing: knows the routes.
         groups: knows their upstreams.
         traffic: what went where.
-        proxy: knows the open tunnels.
+        proxy: knows what is open and lasts.
         client: asks upstreams.
         limits: of tenants.
         directory: knows API keys.

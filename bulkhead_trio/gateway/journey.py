@@ -22,6 +22,7 @@ from bulkhead_trio.errors import (
     CircuitOpen,
     DeadlineExceeded,
     NoUpstream,
+    QueueTimeout,
     UpstreamBodyTooLarge,
     UpstreamError,
     UpstreamTimeout,
@@ -112,6 +113,10 @@ class Place:
         self._passage.end("ok")
 
 
+NOT_ANSWERED = (UpstreamError, CircuitOpen, BulkheadFull, QueueTimeout)
+"""Why an upstream has not answered; a fallback takes the place of each."""
+
+
 class _NotGoodEnough(UpstreamError):
     """An answer that is the upstream's failure, where something better may be had."""
 
@@ -178,7 +183,7 @@ class Journey:
             self._tries += 1
             try:
                 await self._try(route.group, place, is_last=False)
-            except (UpstreamError, CircuitOpen, BulkheadFull) as error:
+            except NOT_ANSWERED as error:
                 if self._has_begun:
                     self._tally.end(error.code)
                     raise AnswerBrokenOff from error
@@ -197,6 +202,11 @@ class Journey:
         try:
             with turn:
                 await self._ask(upstream, turn, place, is_last=is_last)
+        except (BulkheadFull, QueueTimeout) as error:
+            tally.answered(error.code)
+            # The client's own words have the upstream's address in them, which is nobody's affair.
+            message = "As many requests are under way to the upstream as may be."
+            raise type(error)(message, retry_after=error.retry_after) from error
         except _NotGoodEnough:
             tally.answered(class_of(tally.status))
             raise
@@ -453,7 +463,7 @@ class Journey:
             self._is_falling_back = True
             try:
                 await self._try(route.fallback_group, place, is_last=route.fallback is None)
-            except (UpstreamError, CircuitOpen, BulkheadFull) as error:
+            except NOT_ANSWERED as error:
                 if self._has_begun:
                     self._tally.end(error.code)
                     raise AnswerBrokenOff from error

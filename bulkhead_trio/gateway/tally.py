@@ -73,7 +73,8 @@ class Tally:
         seconds = now - self._asked_at
         self._upstream_seconds += seconds
         self._notes["upstream"] = upstream
-        self._traffic.upstream(self._flow, upstream).add(outcome, seconds)
+        flow = self._flow.upstreams.get(upstream) or self._traffic.upstream(self._flow, upstream)
+        flow.add(outcome, seconds)
 
     def falls_back(self, kind: str) -> None:
         """Something else is to stand in for the upstreams: ``upstream`` or ``answer``."""

@@ -172,7 +172,7 @@ def _whole(gateway: GatewaySnapshot) -> Lines:
     yield from _family(
         "tunnels",
         "gauge",
-        "Open WebSockets.",
+        "Open WebSockets and event streams.",
         {f'tier="{_escaped(tier)}"': count for tier, count in gateway.tunnels.items()},
     )
     yield from _gauge("tenants", "Tenants whose rate limit has been used lately.", limits.tenants)
@@ -234,7 +234,7 @@ def _redis(redis: RedisSnapshot) -> Lines:
         "redis_failures_total",
         "counter",
         "Calls that had no answer, by why.",
-        {'reason="failed"': redis.failed, 'reason="refused"': redis.refused},
+        {'outcome="failed"': redis.failed, 'outcome="refused"': redis.refused},
     )
     yield from _counter(
         "redis_late_total", "Round trips that were not answered in time.", redis.late

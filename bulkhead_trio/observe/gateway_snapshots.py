@@ -184,7 +184,7 @@ class GatewaySnapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=True
         route_count: how many routes there are.
         upstreams_up: upstreams of all routes that requests go to, as far as their health goes.
         upstreams_down: the others.
-        tunnels: open WebSockets by tier.
+        tunnels: open WebSockets and event streams by tier.
         limits: of tenants.
         keys: of tenants.
         changes: of tenants, keys and routes.

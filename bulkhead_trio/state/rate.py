@@ -141,11 +141,6 @@ class LocalTenantLimits:
             else:
                 self._order.add(tenant_id, rests_at)
 
-    def forget_all(self) -> None:
-        """Begin anew."""
-        self._logs.clear()
-        self._order = RestOrder[str](FORGOTTEN_WITHIN_SECONDS)
-
     def statistics(self) -> TenantLimitsStatistics:
         """What has been decided."""
         return TenantLimitsStatistics(
@@ -204,7 +199,8 @@ class SharedTenantLimits:
     """Exact sliding windows over all instances, counted in Redis by Redis's clock.
 
     While Redis is away, ``on_error`` decides at once. A tenant's quota is then this instance's part
-    of it, counted from nothing; when Redis is back, what was used meanwhile is not added there.
+    of it, of which only what was used without Redis is taken off; when Redis is back, that is not
+    added there. So a Redis that comes and goes adds one quota to a window, however often it does.
 
     Args:
         state: the Redis.
@@ -225,7 +221,6 @@ class SharedTenantLimits:
         self._bell = trio.Event()
         self._is_running = False
         self._counts = _Counts()
-        state.on_return(self._local.forget_all)
 
     def acquire(
         self, tenant_id: str, limit: int, window_seconds: float

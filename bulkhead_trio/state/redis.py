@@ -121,8 +121,8 @@ class SharedState:
         url: as `address_of` reads it.
         name: by which Redis knows our connections.
         scripts: loaded ahead, so that no call has to bring one along.
-        call_seconds: hard limit of one call, from its beginning; up to 0.02 s later where sending it
-            was held up.
+        call_seconds: hard limit of one call; where sending it was held up, it is `LEAST_SECONDS`
+            from then.
         connect_seconds: hard limit of connecting.
         listeners: told of each `RedisChanged`.
 

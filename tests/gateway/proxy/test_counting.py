@@ -217,6 +217,7 @@ async def test_request_that_reaches_no_upstream_is_counted(autojump_clock: MockC
         assert (await world.ask(customer, target="/known")).code == "bulkhead_full"
         for each in waiting:
             each.leave()
+        for each in waiting:
             await each.over.wait()
         assert counted(world, NO_ROUTE).outcomes == {"route_not_found": 1}
         assert counted(world, route_id).outcomes == {

@@ -179,7 +179,7 @@ async def test_without_redis_requests_pass_or_are_denied(redis_server: RedisServ
 
 
 async def test_limit_holds_while_redis_comes_and_goes(redis_server: RedisServer) -> None:
-    """Under load: nobody waits long, nobody is left waiting, and every outage adds one quota."""
+    """Under load: nobody waits long or for ever, and outages add one quota, however many."""
     async with sharing(redis_server.url, 2, call_seconds=CALL_SECONDS) as instances:
         allowed, longest = 0, 0.0
         is_over = False
@@ -197,11 +197,12 @@ async def test_limit_holds_while_redis_comes_and_goes(redis_server: RedisServer)
             for each in instances:
                 for _ in range(5):
                     nursery.start_soon(load, each.limits)
-            await trio.sleep(0.2)
-            redis_server.freeze()
-            await trio.sleep(0.2)
-            redis_server.thaw()
-            await eventually(lambda: all(each.state.is_up for each in instances))
+            for _ in range(3):
+                await trio.sleep(0.2)
+                redis_server.freeze()
+                await trio.sleep(0.2)
+                redis_server.thaw()
+                await eventually(lambda: all(each.state.is_up for each in instances))
             await trio.sleep(0.2)
             is_over = True
         assert 100 <= allowed <= 200

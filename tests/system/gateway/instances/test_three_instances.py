@@ -15,7 +15,7 @@ from ..._database import connected
 from ..._server import wait_until, wait_until_answered
 from .._gateway import SEEN_SECONDS, Gateway, Tenant
 from ..conftest import StartGateway
-from ._load import are, flood, load_of
+from ._load import Request, are, assert_exact, load_of, while_redis_answers
 
 INSTANCES = 3
 
@@ -36,24 +36,21 @@ def gateway(start_gateway: StartGateway, redis: RedisServer) -> Gateway:
 
 async def test_limit_over_three_instances_is_exact(gateway: Gateway) -> None:
     """Of thrice as many requests at once, no more pass than the limit, and none fewer."""
-    limit = 100
-    tenant = await gateway.tenant(rateLimit={"limit": limit, "windowSeconds": 60})
-    requests = await flood(gateway, tenant, "/nowhere", limit)
-    statuses = [each.status for each in requests]
-    assert set(statuses) == {404, 429}
-    assert limit - INSTANCES <= statuses.count(404) <= limit
-    for instance in range(INSTANCES):
-        assert any(each.status == 429 for each in requests if each.instance == instance)
+    await assert_exact(gateway, 100)
 
 
 async def test_limit_holds_in_every_window_under_steady_load(gateway: Gateway) -> None:
     """Two and a half windows of too many requests: three quotas pass, and one in any window."""
     limit, window = 60, 2.0
-    tenant = await gateway.tenant(rateLimit={"limit": limit, "windowSeconds": window})
-    async with load_of(gateway, tenant, "/nowhere", clients=4) as load:
-        await trio.sleep(2.5 * window)
-    assert load.kinds(0.0) == {(404, "route_not_found"), (429, "rate_limited")}
-    passed = [each for each in load.requests if each.status == 404]
+
+    async def scenario() -> list[Request]:
+        tenant = await gateway.tenant(rateLimit={"limit": limit, "windowSeconds": window})
+        async with load_of(gateway, tenant, "/nowhere", clients=4) as load:
+            await trio.sleep(2.5 * window)
+        assert load.kinds(0.0) == {(404, "route_not_found"), (429, "rate_limited")}
+        return [each for each in load.requests if each.status == 404]
+
+    passed = await while_redis_answers(gateway, scenario)
     assert 3 * limit - INSTANCES <= len(passed) <= 3 * limit
     for first in passed:
         # Decided between sending and answer: these were so in one window, whatever the clocks.
@@ -68,27 +65,31 @@ async def test_half_open_breaker_has_one_probe_in_all(
     gateway: Gateway, upstream: ScriptedUpstreamProcess
 ) -> None:
     """Also one that takes longer than its lease: the upstream gets one request of hundreds."""
-    tenant = await gateway.tenant()
-    breaker = {"enabled": True, "failureThreshold": 3, "successThreshold": 1, "timeout": 1000}
-    await gateway.route(tenant, upstream.url, resilience={"circuitBreaker": breaker})
-    upstream.play(always(Answer(status=500)))
-    assert await gateway.statuses(tenant, "/x", 3) == [500] * 3
-    await wait_until_answered(lambda: are(gateway, tenant, "/x", 503), "open for all")
-    upstream.play(Script(rules=(Rule(path="/x", steps=(Answer(gate="go"),)),)))
-    upstream.forget()
-    async with load_of(gateway, tenant, "/x", clients=4) as load:
-        began = trio.current_time()
-        await wait_until(lambda: upstream.seen().count == 1, "the probe")
-        await trio.sleep(3.5)
-        held = load.between(began + 0.3)
-        assert len(held) > 100
-        assert {each.instance for each in held} == set(range(INSTANCES))
-        assert {(each.status, each.code) for each in held} == {(503, "circuit_open")}
-        assert upstream.seen().count == 1
-        upstream.open_gate("go")
-        await wait_until_answered(
-            lambda: are(gateway, tenant, "/x", 200), "closed for all", timeout=SEEN_SECONDS
-        )
+
+    async def scenario() -> None:
+        tenant = await gateway.tenant()
+        breaker = {"enabled": True, "failureThreshold": 3, "successThreshold": 1, "timeout": 1000}
+        await gateway.route(tenant, upstream.url, resilience={"circuitBreaker": breaker})
+        upstream.play(always(Answer(status=500)))
+        assert await gateway.statuses(tenant, "/x", 3) == [500] * 3
+        await wait_until_answered(lambda: are(gateway, tenant, "/x", 503), "open for all")
+        upstream.play(Script(rules=(Rule(path="/x", steps=(Answer(gate="go"),)),)))
+        upstream.forget()
+        async with load_of(gateway, tenant, "/x", clients=4) as load:
+            began = trio.current_time()
+            await wait_until(lambda: upstream.seen().count == 1, "the probe")
+            await trio.sleep(3.5)
+            held = load.between(began + 0.3)
+            assert len(held) > 100
+            assert {each.instance for each in held} == set(range(INSTANCES))
+            assert {(each.status, each.code) for each in held} == {(503, "circuit_open")}
+            assert upstream.seen().count == 1
+            upstream.open_gate("go")
+            await wait_until_answered(
+                lambda: are(gateway, tenant, "/x", 200), "closed for all", timeout=SEEN_SECONDS
+            )
+
+    await while_redis_answers(gateway, scenario)
 
 
 # --- health --------------------------------------------------------------------------------------
@@ -99,34 +100,40 @@ async def test_upstreams_are_checked_by_one_instance_each(
 ) -> None:
     """As often as by a single one; and what it finds, all of them heed."""
     interval, seconds, routes = 0.2, 3.0, 6
-    tenant = await gateway.tenant()
-    for number in range(routes):
-        check = {
-            "enabled": True, "endpoint": f"/health/{number}", "intervalMs": int(interval * 1000),
-            "timeoutMs": 1000, "healthyThreshold": 1, "unhealthyThreshold": 2,
-        }  # fmt: skip
-        await gateway.route(
-            tenant, upstream.url, path=f"/{number}", resilience={"healthCheck": check}
-        )
-    await trio.sleep(1.2)  # until each was checked for the first time
-    upstream.forget()
-    await trio.sleep(seconds)
-    targets = [each.target for each in upstream.seen().requests]
-    for number in range(routes):
-        # An interval is up to a tenth shorter; three instances would make three times as many.
-        checks = targets.count(f"/health/{number}")
-        assert seconds / interval / 2 <= checks <= seconds / interval / 0.9 + 2
-    upstream.play(always(Answer(status=500), path="/health/*"))
 
-    async def is_down() -> bool:
-        answers = [
-            await gateway.ask(tenant, f"/{number}", instance=instance)
-            for number in range(routes)
-            for instance in range(INSTANCES)
-        ]
-        return all(answer.status == 502 for answer in answers)
+    async def scenario() -> None:
+        upstream.play(Script())
+        tenant = await gateway.tenant()
+        for number in range(routes):
+            check = {
+                "enabled": True, "endpoint": f"/health/{number}",
+                "intervalMs": int(interval * 1000), "timeoutMs": 1000,
+                "healthyThreshold": 1, "unhealthyThreshold": 2,
+            }  # fmt: skip
+            await gateway.route(
+                tenant, upstream.url, path=f"/{number}", resilience={"healthCheck": check}
+            )
+        await trio.sleep(1.2)  # until each was checked for the first time
+        upstream.forget()
+        await trio.sleep(seconds)
+        targets = [each.target for each in upstream.seen().requests]
+        for number in range(routes):
+            # An interval is up to a tenth shorter; three instances would make three times as many.
+            checks = targets.count(f"/health/{number}")
+            assert seconds / interval / 2 <= checks <= seconds / interval / 0.9 + 2
+        upstream.play(always(Answer(status=500), path="/health/*"))
 
-    await wait_until_answered(is_down, "down for all", timeout=10 * interval)
+        async def is_down() -> bool:
+            answers = [
+                await gateway.ask(tenant, f"/{number}", instance=instance)
+                for number in range(routes)
+                for instance in range(INSTANCES)
+            ]
+            return all(answer.status == 502 for answer in answers)
+
+        await wait_until_answered(is_down, "down for all")
+
+    await while_redis_answers(gateway, scenario)
 
 
 # --- changes -------------------------------------------------------------------------------------
