@@ -28,7 +28,13 @@ class AnswerCutOff(Exception):
 
 
 class ClientGone(ConnectionResetError):
-    """The client has gone; for what of an application is not cancelled when that happens."""
+    """The client has gone; for what of an application is not cancelled when that happens.
+
+    Attributes:
+        code: what a request counts as that ended so.
+    """
+
+    code = "cancelled"
 
     def __init__(self) -> None:
         super().__init__("the client has gone")

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from ..._client import ANSWER_SECONDS, Answer, NoAnswerError, open_wire
-from ..._server import Server
+from ..._server import Server, wait_until
 from .._gateway import Gateway, Tenant
 
 T = TypeVar("T")
@@ -149,6 +149,7 @@ async def while_redis_answers(gateway: Gateway, scenario: Callable[[], Awaitable
     hold; the scenario is then played again, whatever has become of it.
     """
     for _ in range(TRIES):
+        await wait_until(lambda: all(map(has_redis, gateway.servers)), "Redis is used", timeout=10)
         before, failure = outages(gateway), None
         try:
             found = await scenario()
@@ -160,6 +161,12 @@ async def while_redis_answers(gateway: Gateway, scenario: Callable[[], Awaitable
                 raise failure
             return found
     raise AssertionError(f"Redis was away for a moment in each of {TRIES} tries")
+
+
+def has_redis(server: Server) -> bool:
+    """Whether an instance uses Redis, as far as it has said; without one there is none to lose."""
+    output = server.output
+    return output.rfind('"redis_is_there"') >= output.rfind('"redis_is_away"')
 
 
 def outages(gateway: Gateway) -> int:

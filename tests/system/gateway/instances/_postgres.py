@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from ..._database import kill_quietly
 
 HOLDER = """
 import sys, trio
@@ -67,9 +68,11 @@ class OwnPostgres:
         self._pid, self.conninfo = int(pid), conninfo
 
     def kill(self) -> None:
-        """``kill -9``, and of whoever could bring it back."""
+        """``kill -9`` of all its processes, and of the one that holds it."""
         assert self._holder is not None
         holder, self._holder = self._holder, None
         holder.kill()
-        os.kill(self._pid, signal.SIGKILL)
+        backends = Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split()
+        for pid in (self._pid, *map(int, backends)):
+            kill_quietly(pid, signal.SIGKILL)
         holder.communicate()
