@@ -43,6 +43,10 @@ class Tenant:
         return {"X-API-Key": self.key}
 
 
+SEEN_STATUS = 218
+"""Of no meaning to anybody else."""
+
+
 @attrs.frozen
 class Gateway:
     """One or more instances on one database; the first is asked where it does not matter."""
@@ -128,11 +132,16 @@ class Gateway:
         path = f"/settled/{next(_numbers)}"
         # Discard, which nobody serves. A free port might be another test's upstream by now.
         nobody = "http://127.0.0.1:9"
-        await self.route(tenant, nobody, path=path, pathType="exact", until_seen=False)
+        # Told apart from what the tenant's other routes answer for the path until it is seen.
+        told = {"fallback": {"statusCode": SEEN_STATUS, "body": ""}}
+        await self.route(
+            tenant, nobody, path=path, pathType="exact", until_seen=False, resilience=told
+        )
         for address in self.addresses:
 
             async def is_seen(address: Address = address) -> bool:
-                return (await ask(address, path, headers=tenant.headers)).status != 404
+                answer = await ask(address, path, headers=tenant.headers)
+                return answer.status == SEEN_STATUS
 
             await wait_until_answered(is_seen, f"{path} seen", timeout=SEEN_SECONDS)
 

@@ -40,6 +40,7 @@ async def tenant_with(
 ) -> Tenant:
     tenant = await gateway.tenant()
     await gateway.route(tenant, upstream.url, resilience=resilience)
+    upstream.forget()  # it may have been asked until the route was seen
     return tenant
 
 
