@@ -82,7 +82,7 @@ class Routing:
         self._table = RouteTable.of(())
         self._tenants: dict[str, dict[str, _Read]] = {}
         self._routes: dict[str, Route] = {}
-        self._stale: set[str] = set()
+        self._stale: dict[str, None] = {}  # tenants, in the order of their changes
         self._all_is_stale = False
         self._news = trio.Event()
 
@@ -116,9 +116,9 @@ class Routing:
         if isinstance(event, EverythingMayHaveChanged):
             self._all_is_stale = True
         elif isinstance(event, Changed) and event.kind == "route":
-            self._stale.add(event.id)
+            self._stale[event.id] = None
         elif isinstance(event, Changed) and event.kind == "tenant" and event.id in self._tenants:
-            self._stale.add(event.id)  # it may be gone, and its routes with it
+            self._stale[event.id] = None  # it may be gone, and its routes with it
         else:
             return
         self._news.set()
@@ -154,11 +154,13 @@ class Routing:
                 raise
             return
         while self._stale:
-            tenant_id = self._stale.pop()
+            # In the order of the changes, so that nobody's many hold up another's one.
+            tenant_id = next(iter(self._stale))
+            del self._stale[tenant_id]
             try:
                 records = await self._source.all_of(tenant_id)
             except BaseException:
-                self._stale.add(tenant_id)
+                self._stale = {tenant_id: None, **self._stale}
                 raise
             await self._install(tenant_id, records)
 

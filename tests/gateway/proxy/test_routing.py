@@ -174,6 +174,22 @@ async def test_many_changes_are_read_once(autojump_clock: MockClock) -> None:
         assert kept.found(A, "/99") is not None
 
 
+async def test_changes_are_read_in_their_order(autojump_clock: MockClock) -> None:
+    """Whoever sees a change sees those before it, and a read that failed is the next again."""
+    everybody = [Customer(f"00000000-0000-0000-0000-{n:012}", "") for n in range(1, 21)]
+    async with keeping() as kept:
+        for who in everybody:
+            kept.told(who)
+        kept.routes.is_away = True
+        await trio.sleep(0.01)
+        kept.routes.is_away = False
+        await trio.sleep(10)
+        kept.told(everybody[0])
+        await kept.settle()
+        asked = [who.id for who in everybody]
+        assert kept.routes.asked == ["*", asked[0], *asked, asked[0]]
+
+
 async def test_what_has_not_changed_is_kept(autojump_clock: MockClock) -> None:
     """A route's breakers and counts go on while others of its tenant come and go."""
     async with keeping() as kept:

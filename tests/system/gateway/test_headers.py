@@ -253,7 +253,7 @@ async def test_most_specific_route_wins(
             tenant, f"{upstream.url}/regex{number}", path="^/.*$", pathType="regex",
             priority=number, until_seen=False,
         )  # fmt: skip
-    await gateway.settle(tenant)
+    await gateway.settle()
     for target in ("/a/x", "/a/b/x", "/a/b/c", "/a/b/c/d"):
         await gateway.ask(tenant, target)
     bases = [request.target.removesuffix(t) for request, t in zip(

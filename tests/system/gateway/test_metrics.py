@@ -136,7 +136,7 @@ async def test_upstream_that_is_ejected_is_down_and_route_that_is_gone_is_forgot
     assert found["upstream_up", route, label_of(upstream.url)] == 1
     assert found["upstreams", "down"] >= 1
     assert (await gateway.admin("DELETE", f"/admin/routes/{route}")).status == 204
-    await gateway.settle(tenant)
+    await gateway.settle()
     assert not any(route in labels for _, *labels in await scrape(gateway))
 
 

@@ -68,7 +68,7 @@ async def test_instance_that_is_killed_leaves_its_probe_and_its_checks_to_others
         2, [make_data_dir(), make_data_dir()], database=server.database or "", redis_url=redis.url
     ) as others:
         three = Gateway((*first.servers, *others.servers))
-        await three.settle(tenant)
+        await three.settle()
         assert await three.statuses(tenant, "/x", 1) == [200]
         upstream.play(Script(rules=(Rule(path="/x", steps=(Answer(status=500),)),)))
         assert await three.statuses(tenant, "/x", 3) == [500] * 3
