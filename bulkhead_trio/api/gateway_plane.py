@@ -23,18 +23,20 @@ from bulkhead_trio.errors import (
     ApiKeyInvalid,
     ApiKeyMissing,
     BulkheadTrioError,
+    InvalidHeader,
     RateLimited,
     TierInvalid,
     UpstreamError,
     UpstreamTimeout,
 )
+from bulkhead_trio.gateway.answering import AnswerBrokenOff
 from bulkhead_trio.gateway.exchange import BodyTooLarge, Fields, Inbound
-from bulkhead_trio.gateway.journey import AnswerBrokenOff
-from bulkhead_trio.gateway.proxy import Proxy
+from bulkhead_trio.gateway.proxy import MOST_SECONDS, Proxy
 from bulkhead_trio.http._forwarding_rules import Network, is_trusted
 from bulkhead_trio.http.engine.errors import AnswerCutOff, ClientGone
 from bulkhead_trio.http.extensions import CANCELS, extensions_of
 from bulkhead_trio.http.tunnel import TUNNEL, ByteStream
+from bulkhead_trio.policies.deadline import Deadline
 from bulkhead_trio.policies.rate import Decision
 from bulkhead_trio.tenancy import Caller
 from bulkhead_trio.tenancy.identify import KeyDirectory
@@ -140,7 +142,7 @@ class GatewayPlane:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         caller = self._directory.find(_key_in(headers))
         if not isinstance(caller, Caller):
-            caller = await caller
+            caller = await _in_time(caller, headers, client.exchange.began)
         tenant = caller.tenant
         notes = client.exchange.notes
         notes["tenant"] = tenant.id
@@ -164,7 +166,6 @@ class GatewayPlane:
         exchange = client.exchange
         extensions = extensions_of(scope)
         address = scope.get("client")
-        timeout = Headers(headers).get("x-request-timeout")
         return Inbound(
             method=scope["method"],
             raw_path=scope["raw_path"],
@@ -174,7 +175,7 @@ class GatewayPlane:
             peer_is_trusted=is_trusted(address, self._trusted_proxies),
             scheme=scope["scheme"],
             request_id=exchange.request_id,
-            timeout=None if timeout is None else read_timeout(timeout),
+            timeout=_timeout_in(headers),
             has_body=_has_body(headers),
             client=client,
             tunnel=client.open_tunnel if TUNNEL in extensions else None,
@@ -327,6 +328,31 @@ def _key_in(headers: Sequence[tuple[bytes, bytes]]) -> str:
     if len(keys) > 1:
         raise ApiKeyInvalid("This API key is not known.")
     return keys[0].decode("latin-1").strip()
+
+
+async def _in_time(
+    caller: Awaitable[Caller], headers: Sequence[tuple[bytes, bytes]], began: float
+) -> Caller:
+    """Whose key it is, by the request's deadline.
+
+    Raises:
+        DeadlineExceeded: that is not known by then.
+    """
+    try:
+        asked = _timeout_in(headers)
+    except InvalidHeader:
+        asked = None  # which is told when it is known to whom
+    with Deadline.counted_from(began, limit=MOST_SECONDS, asked=asked).enforced():
+        return await caller
+
+
+def _timeout_in(headers: Sequence[tuple[bytes, bytes]]) -> float | None:
+    """Seconds that the caller gives us."""
+    for name, _ in headers:
+        if name == b"x-request-timeout":
+            given = Headers(headers).get("x-request-timeout")
+            return None if given is None else read_timeout(given)
+    return None
 
 
 def _said_of(error: UpstreamError) -> str:

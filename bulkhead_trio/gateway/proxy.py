@@ -10,7 +10,8 @@ from typing import Any
 from bulkhead_trio.errors import BulkheadFull, RouteNotFound, UpstreamError
 from bulkhead_trio.gateway._header_rules import hops_through_us
 from bulkhead_trio.gateway.exchange import Inbound
-from bulkhead_trio.gateway.journey import Journey, Place
+from bulkhead_trio.gateway.journey import Journey
+from bulkhead_trio.gateway.place import Place
 from bulkhead_trio.gateway.routing import Routing
 from bulkhead_trio.gateway.tally import Tally
 from bulkhead_trio.gateway.traffic import Traffic
@@ -99,7 +100,7 @@ class Proxy:
                 route,
                 inbound,
                 route.paths.path(inbound.raw_path, found.path, found.end),
-                Deadline.starting_now(limit=MOST_SECONDS, asked=inbound.timeout),
+                Deadline.counted_from(inbound.began, limit=MOST_SECONDS, asked=inbound.timeout),
                 tally,
             )
             if hops_through_us(inbound.headers) > MOST_HOPS:

@@ -7,7 +7,6 @@ much time it has before it begins what it cannot finish.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar, TypeVarTuple
@@ -211,8 +210,12 @@ class Deadline(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def starting_now(cls, *, limit: float, asked: float | None) -> Self:
         """The smaller of the server's ``limit`` and what the caller ``asked`` for, in seconds."""
-        wanted = math.inf if asked is None else asked
-        return cls(at=trio.current_time() + min(limit, wanted))
+        return cls.counted_from(trio.current_time(), limit=limit, asked=asked)
+
+    @classmethod
+    def counted_from(cls, began: float, *, limit: float, asked: float | None) -> Self:
+        """The same for what began at ``began`` on Trio's clock."""
+        return cls(at=began + (limit if asked is None else min(limit, asked)))
 
     def enforced(self) -> Enforced:
         """Run a block within the deadline: ``with deadline.enforced():``.

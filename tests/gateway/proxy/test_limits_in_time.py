@@ -98,6 +98,33 @@ async def test_each_try_has_its_time_anew(autojump_clock: MockClock) -> None:
         assert [round(moment - at[0], 2) for moment in at] == [0.0, 1.5, 3.5]
 
 
+async def test_time_begins_with_the_request(autojump_clock: MockClock) -> None:
+    """What asking whose key it is takes is time that the upstream does not have."""
+    async with open_world() as world:
+        customer, upstream = world.customer(), await world.upstream(always(End(how="hang")))
+        await world.route(customer, upstream)
+        world.tenants.seconds = 1.0
+        visit = await world.ask(customer, headers={"x-request-timeout": "3"})
+        assert (visit.status, visit.code) == (504, "deadline_exceeded")
+        assert visit.took == pytest.approx(3.0, abs=0.01)
+        assert upstream.seen().requests[0].header("x-request-timeout") == "2.000"
+        await world.assert_at_rest()
+
+
+async def test_time_may_pass_before_anybody_knows_whose_key_it_is(
+    autojump_clock: MockClock,
+) -> None:
+    """A database that hangs keeps nobody longer than he wants to wait."""
+    async with open_world() as world:
+        customer, upstream = world.customer(), await world.upstream()
+        await world.route(customer, upstream)
+        world.tenants.seconds = 2.0
+        visit = await world.ask(customer, headers={"x-request-timeout": "0.5"})
+        assert (visit.status, visit.code) == (504, "deadline_exceeded")
+        assert visit.took == pytest.approx(0.5, abs=0.01)
+        assert upstream.seen().count == 0
+
+
 async def test_all_tries_together_have_120_s(autojump_clock: MockClock) -> None:
     """Whatever the route says: ten tries of 30 s are not made."""
     async with open_world() as world:
