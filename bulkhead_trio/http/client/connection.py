@@ -148,15 +148,18 @@ class Connection(Watched):
         if self._tls is None:
             self.pool.drop_idle(self)
 
-    async def is_usable(self, now: float) -> bool:
+    async def is_usable(self, now: float, *, may_repeat: bool) -> bool:
         """Whether the next request may be sent on it.
 
-        What has come without being asked for is no answer to anything that is asked later.
+        What has come without being asked for is no answer to anything that is asked later. The
+        kernel tells of it, at the latest when the loop next looks; it is asked only for a request
+        that must not be lost to a connection that has ended since, for asking is a system call.
         """
         if now >= self.idle_by:
             return False
         if self._tls is None:
-            return self.wire.is_quiet()
+            wire = self.wire
+            return wire.is_quiet() if wire.may_have_news or not may_repeat else not wire.is_closed
         # TLS may have something to say of its own, such as a ticket for the next session; only
         # what is left when that is done counts.
         inner = self._tls.transport_stream

@@ -102,7 +102,9 @@ class Exchange:
         if self._timeout is not None:
             self._deadline = trio.current_time() + self._timeout
         # Nothing is waited for between finding it and having a place in it.
-        self._connection = await self._find_pool(self.origin).acquire(self._deadline)
+        self._connection = await self._find_pool(self.origin).acquire(
+            self._deadline, may_repeat=self._may_repeat
+        )
         try:
             try:
                 head = await self._ask(self._connection)
@@ -249,10 +251,13 @@ class Exchange:
 
     def _may_be_sent_again(self, connection: Connection) -> bool:
         """RFC 9112, section 9.3.1: an idempotent request whose connection was closed as it came."""
-        return (
-            connection.uses > 0
-            and self._method in IDEMPOTENT
-            and (self._content is None or isinstance(self._content, bytes))
+        return connection.uses > 0 and self._may_repeat
+
+    @property
+    def _may_repeat(self) -> bool:
+        """Whether it does no more when it is sent twice, and can be."""
+        return self._method in IDEMPOTENT and (
+            self._content is None or isinstance(self._content, bytes)
         )
 
     # --- the answer ------------------------------------------------------------------------------

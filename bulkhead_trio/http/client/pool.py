@@ -106,11 +106,13 @@ class OriginPool:
 
     # --- taking ----------------------------------------------------------------------------------
 
-    async def acquire(self, by: float) -> Connection:
+    async def acquire(self, by: float, *, may_repeat: bool = False) -> Connection:
         """A connection for one exchange: one that was kept, or a new one.
 
         Args:
             by: when to give up, on Trio's clock.
+            may_repeat: whether the request may be sent again where the connection turns out to have
+                ended. Then what the kernel has told of it is enough; otherwise it is asked.
 
         Raises:
             BulkheadFull: all are in use, and nobody more may wait.
@@ -121,7 +123,7 @@ class OriginPool:
         connection: Connection | None = None
         while self._idle:
             connection = self._take_idle()
-            if await self._is_usable(connection):
+            if await self._is_usable(connection, may_repeat=may_repeat):
                 return connection
             self.discard(connection)
         if self._open < self._limits.connections:
@@ -129,7 +131,7 @@ class OriginPool:
             return await self._new(by)
         connection = await self._wait(by)
         if connection is not None:
-            if await self._is_usable(connection):
+            if await self._is_usable(connection, may_repeat=may_repeat):
                 return connection
             self._close(connection)
         return await self._new(by)
@@ -140,10 +142,10 @@ class OriginPool:
         connection.wire.on_news = None
         return connection
 
-    async def _is_usable(self, connection: Connection) -> bool:
+    async def _is_usable(self, connection: Connection, *, may_repeat: bool) -> bool:
         now = trio.current_time()
         try:
-            if not await connection.is_usable(now):
+            if not await connection.is_usable(now, may_repeat=may_repeat):
                 return False
         except BaseException:
             self.discard(connection)
