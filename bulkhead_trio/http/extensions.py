@@ -15,8 +15,10 @@ the server is told to cut off what still runs. An application need not listen fo
 ``http.disconnect`` while it works."""
 
 RESPOND = "bulkhead_trio.respond"
-"""The extension with a coroutine function of status, headers and body: a whole answer in one call,
-for an application that has all of it. The same as the two messages, at half the cost."""
+"""The extension with a coroutine function of status, headers, body and, where there are such,
+headers that differ from answer to answer: a whole answer in one call, for an application that has
+all of it. The same as the two messages, at half the cost; less, where the headers are a tuple that
+has been sent before."""
 
 ACCOUNT = "bulkhead_trio.account"
 """Whose request it was, as an application says in its scope: loop time is shared out by this."""

@@ -141,30 +141,49 @@ class Exchange:
             raise ClientGone from error
 
     async def respond(
-        self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes
+        self,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        last: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
         """A whole answer at once; otherwise as `send`.
+
+        Args:
+            status: of the answer.
+            headers: of it; what is made of a tuple is remembered.
+            body: all of it.
+            last: headers that differ from answer to answer.
 
         Raises:
             LocalProtocolError: it is none, or not one that may come now.
         """
         try:
-            self._start(status, headers)
+            self._start(status, headers, last, remembers=True)
             await self._send_body(body, more=False)
         except (ProtocolError, OSError) as error:
             await self._connection.fail(error)
             raise ClientGone from error
 
-    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def _start(
+        self,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        last: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        remembers: bool = False,
+    ) -> None:
         if self._answer is not None:
             raise LocalProtocolError("the answer has been begun already")
         head = self.head
         self._answer = answer = answer_head(
             status,
             headers,
+            last,
             date_line=self._connection.serving.date_line,
             is_to_head=head.method == "HEAD",
             is_http_11=head.is_http_11,
+            remembers=remembers,
         )
         self._left = answer.length
         if answer.says_close or answer.framing is Framing.CLOSE:

@@ -191,9 +191,9 @@ class Visit:
         self.status, self.fields = status, list(headers)
         self.begun.set()
 
-    async def respond(self, status: int, headers: Any, body: bytes) -> None:
+    async def respond(self, status: int, headers: Any, body: bytes, last: Any = ()) -> None:
         await trio.lowlevel.checkpoint()
-        self._begin(status, headers)
+        self._begin(status, [*headers, *last])
         self.body, self.is_complete = body, True
 
     async def open_tunnel(self, status: int, headers: Any) -> End:
