@@ -1,6 +1,7 @@
 """Bulkhead Trio: resilience policies for Trio programs, and the API server built from them."""
 
 from bulkhead_trio.errors import (
+    AddressForbidden,
     BulkheadFull,
     BulkheadTrioError,
     CallerError,
@@ -10,6 +11,7 @@ from bulkhead_trio.errors import (
     DeadlineUnreachable,
     EngineMissing,
     InvalidRequest,
+    NoUpstream,
     QueueTimeout,
     RateLimited,
     Rejected,
@@ -174,6 +176,7 @@ __all__ = [
     "AIMD",
     "AdaptiveBulkhead",
     "AdaptiveBulkheadStatistics",
+    "AddressForbidden",
     "BoundedQueue",
     "BreakerCallEnded",
     "BreakerOutcome",
@@ -240,6 +243,7 @@ __all__ = [
     "LimitRule",
     "LimitSample",
     "LineBroken",
+    "NoUpstream",
     "Pipeline",
     "PipelineOrderError",
     "PipelineStatistics",

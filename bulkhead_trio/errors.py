@@ -87,6 +87,12 @@ class RateLimited(Rejected):
     code = "rate_limited"
 
 
+class ChannelUnavailable(Rejected):
+    """A notification's channel is not configured on this server."""
+
+    code = "channel_unavailable"
+
+
 class Draining(Rejected):
     """The server is shutting down and takes no new work."""
 
@@ -282,6 +288,16 @@ class Conflict(CallerError):
     """It contradicts what is there already."""
 
     code = "conflict"
+
+
+class AlreadyThere(Conflict):
+    """What should be made is there already, and may be there only once."""
+
+
+class IdempotencyMismatch(Conflict):
+    """An idempotency key was used before, for something else."""
+
+    code = "idempotency_mismatch"
 
 
 class InvalidHeader(CallerError):

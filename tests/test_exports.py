@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import bulkhead_trio
+from bulkhead_trio import errors
 
 PUBLIC = {
-    "AdaptiveBulkhead", "AdaptiveBulkheadStatistics", "AIMD", "BoundedQueue",
+    "AdaptiveBulkhead", "AdaptiveBulkheadStatistics", "AddressForbidden", "AIMD", "BoundedQueue",
     "BreakerCallEnded", "BreakerOutcome", "BreakerRefused", "BreakerState", "BreakerStatistics",
     "BreakerTransition", "Bulkhead", "BulkheadEntered", "BulkheadFull", "BulkheadHTTPClient",
     "BulkheadLeft", "BulkheadRefused", "BulkheadRegistry", "BulkheadResized",
@@ -24,7 +25,7 @@ PUBLIC = {
     "HedgeStatistics", "HTTPClient", "InvalidRequest", "is_overload", "is_worth_retrying",
     "Job", "JobFailed", "JobShed", "KeyedRateLimiter", "KeyedRateLimiterStatistics",
     "KeyedSingleFlight", "KeyPolicy", "KeyStatistics", "Kind", "LeakyBucket", "LimitRule",
-    "LimitSample", "LineBroken", "open_worker_pool", "Pipeline", "PipelineOrderError",
+    "LimitSample", "LineBroken", "NoUpstream", "open_worker_pool", "Pipeline", "PipelineOrderError",
     "PipelineStatistics", "Policy", "Priority", "PriorityQueue", "ProcessBulkhead",
     "ProcessBulkheadStatistics", "QueueStatistics", "QueueTimeout", "RateLimited",
     "RateLimiter", "RateLimiterStatistics", "RateLimitRefused", "Rejected", "remaining",
@@ -54,6 +55,17 @@ def test_public_names_are_documented() -> None:
         for member, value in vars(thing).items():
             if inspect.isfunction(value) and not member.startswith("_"):
                 assert inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_errors_of_one_family_are_public_together() -> None:
+    """Whoever catches one kind of an upstream's failures can name the others."""
+    ours = {
+        name
+        for name, kind in vars(errors).items()
+        if inspect.isclass(kind) and issubclass(kind, errors.UpstreamError)
+    }
+    assert "NoUpstream" in ours
+    assert ours <= set(bulkhead_trio.__all__)
 
 
 def test_toolkit_imports_no_server() -> None:

@@ -31,6 +31,22 @@ def rate_limit_headers(
     return _quota_lines(policy, decision.limit, window, decision.remaining, reset_after, reset_at)
 
 
+def tenant_quota_words(limit: int, decision: Decision) -> str:
+    """What a tenant that has used up its quota is told of that.
+
+    The headers speak of the quota by which it was decided. Where processes or instances have a part
+    of the limit each, that is the part, and this says both.
+
+    Args:
+        limit: the tenant's.
+        decision: what its quota said to this request.
+    """
+    words = f"Your tenant may send {limit} requests per {decision.window:g} s"
+    if decision.limit == limit:
+        return f"{words}."
+    return f"{words}; it has a part of that, {decision.limit}, with the process that answers."
+
+
 @functools.lru_cache(maxsize=256)
 def _quota_lines(
     policy: str, limit: int, window: int, remaining: int, reset_after: int, reset_at: int

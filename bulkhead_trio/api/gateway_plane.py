@@ -16,7 +16,7 @@ import trio
 
 from bulkhead_trio.api._asgi import EXCHANGE, Receive, Scope, Send
 from bulkhead_trio.api._problem import problem, problem_of
-from bulkhead_trio.api._wire import rate_limit_headers
+from bulkhead_trio.api._wire import rate_limit_headers, tenant_quota_words
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Headers, Response, read_timeout
 from bulkhead_trio.errors import (
@@ -156,7 +156,7 @@ class GatewayPlane:
             client.extra = rate_limit_headers(POLICY, decision, wall_clock=time.time())
             if not decision.allowed:
                 raise RateLimited(
-                    f"Your tenant may send {quota.limit} requests per {quota.window_seconds:g} s.",
+                    tenant_quota_words(quota.limit, decision),
                     retry_after=math.ceil(decision.retry_after),
                 )
         await self._proxy.forward(self._inbound(scope, client), caller)

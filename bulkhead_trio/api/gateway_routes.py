@@ -14,14 +14,21 @@ from bulkhead_trio.api._version_rules import Precondition, etag_of
 from bulkhead_trio.api._wire import wire_time
 from bulkhead_trio.api.admin import AdminDoor
 from bulkhead_trio.api.messages import Request, Response, invalid_body
+from bulkhead_trio.api.own_paths import hidden_by_ours
 from bulkhead_trio.api.routes import Route
 from bulkhead_trio.database.audit import Author
 from bulkhead_trio.database.changes import Changed
 from bulkhead_trio.database.routes import RouteDraft, RouteRecord, RouteStore
 from bulkhead_trio.database.tenants import TenantStore
-from bulkhead_trio.errors import Conflict, NotFound
+from bulkhead_trio.errors import AlreadyThere, Conflict, NotFound
 from bulkhead_trio.gateway.reports import HealthReport, UpstreamReport
-from bulkhead_trio.gateway.saving import CheckURL, read_route
+from bulkhead_trio.gateway.saving import (
+    NO_IDENTITIES,
+    WHAT_IT_MATCHES,
+    Audiences,
+    CheckURL,
+    read_route,
+)
 from bulkhead_trio.gateway.spec import RouteSpec, read_spec, spec_json
 
 PATCH_TRIES: Final = 32
@@ -47,6 +54,7 @@ class RoutesResource:
         check_url: refuses upstreams that nobody may connect to.
         health: knows how upstreams are.
         changed: told of every change as soon as it is made, before the database tells everybody.
+        identities: as whom requests may go out, each with whom that is for.
     """
 
     name = "routes"
@@ -60,6 +68,7 @@ class RoutesResource:
         check_url: CheckURL,
         health: HealthReader,
         changed: Callable[[Changed], None],
+        identities: Audiences = NO_IDENTITIES,
     ) -> None:
         self._store = store
         self._tenants = tenants
@@ -67,6 +76,7 @@ class RoutesResource:
         self._check_url = check_url
         self._health = health
         self._changed = changed
+        self._identities = identities
 
     def routes(self) -> tuple[Route, ...]:
         """All six."""
@@ -89,9 +99,10 @@ class RoutesResource:
 
     async def post(self, request: Request, author: Author) -> Response:
         """A new route."""
-        spec = read_route(read_object(request), check_url=self._check_url)
+        spec = self._read(read_object(request))
+        draft = RouteDraft(spec.tenant_id, spec_json(spec))
         try:
-            route = await self._store.create(RouteDraft(spec.tenant_id, spec_json(spec)), author)
+            route = await self._store.create(draft, author, unlike=WHAT_IT_MATCHES)
         except NotFound:
             raise invalid_body("$.tenantId", "is no tenant's id") from None
         self._changed(Changed("route", route.tenant_id))
@@ -112,20 +123,32 @@ class RoutesResource:
             expected = precondition.expected(before.version)
             try:
                 return _answer(await self._apply(patch, before, author))
+            except AlreadyThere:
+                raise
             except Conflict:
                 if expected is not None:
                     raise  # otherwise the last one wins, but nobody's change is lost
         raise Conflict("The route is being changed by others all the time.")
 
+    def _read(self, document: dict[str, Any]) -> RouteSpec:
+        return read_route(
+            document,
+            check_url=self._check_url,
+            hidden=hidden_by_ours,
+            identities=self._identities,
+        )
+
     async def _apply(
         self, patch: dict[str, Any], before: RouteRecord, author: Author
     ) -> RouteRecord:
         document = changed_document(wire_route(before), patch, read_only=READ_ONLY)
-        spec = read_route({"tenantId": before.tenant_id, **document}, check_url=self._check_url)
+        spec = self._read({"tenantId": before.tenant_id, **document})
         text = spec_json(spec)
         if text == spec_json(read_spec(before.spec)):
             return before
-        after = await self._store.update(before.id, text, before.version, author)
+        after = await self._store.update(
+            before.id, text, before.version, author, unlike=WHAT_IT_MATCHES
+        )
         self._changed(Changed("route", after.tenant_id))
         return after
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from bulkhead_trio.api._body_paths import named_path
 from bulkhead_trio.errors import CallerError, InvalidBody, InvalidHeader, UnsupportedMediaType
 
 Listener = Literal["public", "admin"]
@@ -120,7 +121,8 @@ class Request(msgspec.Struct, frozen=True):
             return decoder.decode(self.body)
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `")
-            raise invalid_body(path.rstrip("`") or "$", message) from None
+            where = named_path(self.body, path.rstrip("`") or "$")
+            raise invalid_body(where, message) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise invalid_body("$", "is not JSON in UTF-8") from None
         except RecursionError:

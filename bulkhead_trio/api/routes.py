@@ -68,19 +68,17 @@ class OwnPaths:
     """Which paths are ours; everything else is a tenant's.
 
     Args:
-        routes: all of ours.
+        paths: those of all of our routes.
     """
 
-    def __init__(self, routes: Iterable[Route]) -> None:
+    def __init__(self, paths: Iterable[str]) -> None:
         self._exact: set[str] = set()
         self._segments: dict[int, list[tuple[str | None, ...]]] = {}
-        for route in routes:
-            if "{" not in route.path:
-                self._exact.add(route.path)
+        for path in paths:
+            if "{" not in path:
+                self._exact.add(path)
                 continue
-            pattern = tuple(
-                None if part.startswith("{") else part for part in route.path.split("/")
-            )
+            pattern = tuple(None if part.startswith("{") else part for part in path.split("/"))
             patterns = self._segments.setdefault(len(pattern), [])
             if pattern not in patterns:
                 patterns.append(pattern)

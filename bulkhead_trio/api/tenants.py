@@ -22,7 +22,7 @@ from bulkhead_trio.tenancy.keys import KeyMaker
 PATCH_TRIES: Final = 32
 """How often a patch without a version begins again because somebody was quicker."""
 
-READ_ONLY: Final = ("id", "createdAt", "updatedAt", "version")
+READ_ONLY: Final = ("id", "createdAt", "updatedAt", "version", "keys")
 
 
 class TenantsResource:
@@ -91,8 +91,6 @@ class TenantsResource:
     async def patch(self, request: Request, author: Author) -> Response:
         """Change what a JSON merge patch (RFC 7396) says."""
         patch = read_object(request, is_patch=True)
-        if "keys" in patch:
-            raise invalid_body("$.keys", "is changed at its own path: POST and DELETE .../keys")
         precondition = Precondition.of(request.headers.get("if-match"))
         for _ in range(PATCH_TRIES):
             before = await self._store.get(_id(request))
@@ -109,7 +107,13 @@ class TenantsResource:
     async def _apply(
         self, patch: dict[str, Any], before: TenantRecord, author: Author
     ) -> TenantRecord:
-        document = changed_document(wire_tenant(before), patch, read_only=READ_ONLY)
+        current = wire_tenant(before)
+        if "keys" in patch:
+            # They are changed at a path of their own, and may be sent back as they were told.
+            keys = [wire_key(key) for key in await self._store.keys_of(before.id)]
+            current["keys"] = _without_use(keys)
+            patch = {**patch, "keys": _without_use(patch["keys"])}
+        document = changed_document(current, patch, read_only=READ_ONLY)
         draft = read_tenant(document, tiers=self._tiers)
         if tenant_document(draft) == tenant_document(before):
             return before
@@ -167,6 +171,18 @@ def wire_key(key: KeyRecord) -> dict[str, Any]:
         "createdAt": wire_time(key.created_at),
         **{name: None if at is None else wire_time(at) for name, at in moments.items()},
     }
+
+
+def _without_use(keys: object) -> object:
+    """Keys as `wire_key` writes them, but for when they were last used, which goes on by itself."""
+    if not isinstance(keys, list):
+        return keys
+    return [
+        {name: value for name, value in key.items() if name != "lastUsedAt"}
+        if isinstance(key, dict)
+        else key
+        for key in keys
+    ]
 
 
 def _id(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""Where `tenants` and `gateway` work: the stores over one connection, and on whose behalf."""
+"""Where commands work on the database: stores over one connection, and on whose behalf."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from bulkhead_trio.database.migrate import migrate, migration_status
 from bulkhead_trio.database.routes import RouteStore
 from bulkhead_trio.database.tenants import TenantStore
 from bulkhead_trio.errors import InvalidBody
+from bulkhead_trio.http.client._audience_rules import Audience
 from bulkhead_trio.tenancy.keys import KeyMaker
 
 T = TypeVar("T")
@@ -51,11 +52,13 @@ class Desk:
     Attributes:
         connection: the stores' only one, in autocommit mode: what is done in a transaction of it
             is done by all of them together or not at all.
+        source: what gives other stores that connection.
         author: whom the audit names.
     """
 
     settings: Settings
     connection: Connection
+    source: Pool[Connection]
     tenants: TenantStore
     routes: RouteStore
     keys: KeyMaker
@@ -65,6 +68,11 @@ class Desk:
     def tiers(self) -> tuple[str, ...]:
         """The names of the configured tiers."""
         return tuple(tier.name for tier in self.settings.tiers)
+
+    @property
+    def audiences(self) -> dict[str, Audience]:
+        """The configured identities, each with whom its tokens are for."""
+        return {each.name: Audience.of(each.audience) for each in self.settings.identities}
 
 
 def at_desk(read: Read, work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
@@ -97,6 +105,7 @@ async def _open_desk(settings: Settings) -> AsyncIterator[Desk]:
         yield Desk(
             settings,
             connection,
+            source,
             TenantStore(source),
             RouteStore(source),
             KeyMaker(pepper.encode()),

@@ -8,6 +8,7 @@ from typing import Any, Final
 import attrs
 import click
 
+from bulkhead_trio.api.own_paths import hidden_by_ours
 from bulkhead_trio.cli._desk import Desk, Wrong
 from bulkhead_trio.cli._tenant_tables import print_json, print_key
 from bulkhead_trio.errors import InvalidBody
@@ -59,7 +60,13 @@ async def apply_file(desk: Desk, raw: bytes, name: str, prune: bool, dry_run: bo
     except UnicodeDecodeError:
         raise Wrong(f"{name} is not UTF-8.") from None
     try:
-        file = read_file(text, tiers=desk.tiers, check_url=network.check_url)
+        file = read_file(
+            text,
+            tiers=desk.tiers,
+            check_url=network.check_url,
+            hidden=hidden_by_ours,
+            identities=desk.audiences,
+        )
         async with desk.connection.transaction():
             await desk.connection.execute(b"SELECT pg_advisory_xact_lock(%s)", (APPLY_LOCK,))
             plan = plan_for(file, await read_stock(desk.tenants, desk.routes), prune=prune)

@@ -83,7 +83,7 @@ def _print_keys(keys: Sequence[KeyRecord]) -> None:
     table = Table("key", "created", "last used", "revoked", show_edge=False)
     for key in keys:
         moments = (key.created_at, key.last_used_at, key.revoked_at)
-        table.add_row(Text(key.id), *map(_moment, moments))
+        table.add_row(Text(key.id), *map(moment_text, moments))
     Console().print(table)
 
 
@@ -95,13 +95,14 @@ def _cells(tenant: TenantRecord) -> tuple[Text, ...]:
         "yes" if tenant.active else "no",
         limit_text(tenant.rate_limit),
         str(tenant.weight),
-        _moment(tenant.created_at),
+        moment_text(tenant.created_at),
         tenant.id,
     )
     return tuple(Text(cell) for cell in cells)
 
 
-def _moment(at: datetime.datetime | None) -> str:
+def moment_text(at: datetime.datetime | None) -> str:
+    """A moment in UTC, to the second."""
     return NEVER if at is None else at.astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 

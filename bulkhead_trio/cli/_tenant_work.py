@@ -55,7 +55,7 @@ async def walk_tenants(desk: Desk) -> AsyncIterator[TenantRecord]:
 
 async def one_tenant(desk: Desk, name: str) -> Shown:
     """The tenant of that id or name, its keys, and how many routes it has."""
-    tenant = await _find(desk, name)
+    tenant = await find_tenant(desk, name)
     keys = await desk.tenants.keys_of(tenant.id)
     return Shown(tenant, tuple(keys), len(await desk.routes.all_of(tenant.id)))
 
@@ -75,7 +75,7 @@ async def create_tenant(desk: Desk, members: Mapping[str, Any]) -> Shown:
 async def update_tenant(desk: Desk, name: str, members: Mapping[str, Any]) -> Shown:
     """Change what is given of a tenant."""
     async with desk.connection.transaction():
-        before = await _find(desk, name)
+        before = await find_tenant(desk, name)
         try:
             draft = read_tenant({**tenant_document(before), **_document(members)}, tiers=desk.tiers)
         except InvalidBody as error:
@@ -90,7 +90,7 @@ async def add_key(desk: Desk, name: str, revoke_others: bool) -> Shown:
     """One more key, and if asked none but that."""
     key = desk.keys.make()
     async with desk.connection.transaction():
-        tenant = await _find(desk, name)
+        tenant = await find_tenant(desk, name)
         await desk.tenants.add_key(tenant.id, key.record, desk.author)
         others = [
             each
@@ -108,7 +108,7 @@ async def add_key(desk: Desk, name: str, revoke_others: bool) -> Shown:
 
 async def drop_key(desk: Desk, name: str, key_id: str) -> Shown:
     """Revoke one key."""
-    tenant = await _find(desk, name)
+    tenant = await find_tenant(desk, name)
     await desk.tenants.revoke_key(tenant.id, key_id, desk.author)
     keys = await desk.tenants.keys_of(tenant.id)
     return Shown(tenant, tuple(keys), note=f"Revoked the key {key_id} of {tenant.name}.")
@@ -116,12 +116,12 @@ async def drop_key(desk: Desk, name: str, key_id: str) -> Shown:
 
 async def delete_tenant(desk: Desk, name: str) -> str:
     """Delete a tenant; the name that it had."""
-    tenant = await _find(desk, name)
+    tenant = await find_tenant(desk, name)
     await desk.tenants.delete(tenant.id, tenant.version, desk.author)
     return tenant.name
 
 
-async def _find(desk: Desk, name: str) -> TenantRecord:
+async def find_tenant(desk: Desk, name: str) -> TenantRecord:
     """The tenant that a person means.
 
     Raises:

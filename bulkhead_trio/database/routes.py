@@ -7,6 +7,7 @@ together with its audit row, in which the document's secrets are masked.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from bulkhead_trio.database._keyset_rules import page_statement
 from bulkhead_trio.database.audit import Author, Change, changing
 from bulkhead_trio.database.connection import Connection
 from bulkhead_trio.database.pool import Pool
-from bulkhead_trio.errors import CallerError, Conflict, NotFound
+from bulkhead_trio.errors import AlreadyThere, CallerError, Conflict, NotFound
 
 _ROUTE: Final = "r.id::text, r.tenant_id::text, r.spec::text, r.version, r.created_at, r.updated_at"
 
@@ -36,6 +37,19 @@ _UPDATE: Final = f"""
 UPDATE routes AS r SET spec = %s::json, version = version + 1, updated_at = now()
 WHERE id = %s RETURNING {_ROUTE}
 """  # noqa: S608
+
+_LOCK_TENANT: Final = "SELECT 1 FROM tenants WHERE id = %s FOR NO KEY UPDATE"
+_LOCK_TENANT_OF: Final = """
+SELECT 1 FROM tenants WHERE id = (SELECT tenant_id FROM routes WHERE id = %s) FOR NO KEY UPDATE
+"""
+
+_WITH_WORDS: Final = """
+SELECT r.id::text, r.spec::text FROM routes AS r
+WHERE r.tenant_id = %s AND r.id IS DISTINCT FROM %s::uuid AND NOT EXISTS (
+    SELECT FROM unnest(%s::text[]) AS word WHERE position(word in r.spec::text) = 0
+)
+ORDER BY r.created_at, r.id
+"""
 
 _ALL: Final = f"SELECT {_ROUTE} FROM routes AS r ORDER BY r.tenant_id, r.created_at, r.id"  # noqa: S608
 
@@ -91,11 +105,20 @@ class RouteStore:
     def __init__(self, pool: Pool[Connection]) -> None:
         self._pool = pool
 
-    async def create(self, draft: RouteDraft, author: Author) -> RouteRecord:
+    async def create(
+        self, draft: RouteDraft, author: Author, *, unlike: Sequence[str] = ()
+    ) -> RouteRecord:
         """Make a route.
+
+        Args:
+            draft: what it is.
+            author: on whose behalf.
+            unlike: members of the document that no other of the tenant's routes may have all alike;
+                none of them: whatever they have.
 
         Raises:
             NotFound: there is no such tenant.
+            AlreadyThere: another route has them alike.
             Conflict: there is a route with this id.
             CallerError: the draft's id is no UUID.
         """
@@ -105,6 +128,9 @@ class RouteStore:
             raise CallerError("A route's id must be a UUID.")
         parameters = (draft.id, draft.tenant_id, draft.spec.decode())
         async with changing(self._pool, author) as change:
+            if unlike:
+                await _one(change.connection, _LOCK_TENANT, (draft.tenant_id,))
+                await _refuse_alike(change, draft.tenant_id, None, draft.spec, unlike)
             try:
                 row = await _one(change.connection, _INSERT, parameters)
             except psycopg.errors.ForeignKeyViolation:
@@ -173,7 +199,13 @@ class RouteStore:
         return Page(items, place_of(items[-1].created_at, items[-1].id) if more else None)
 
     async def update(
-        self, route_id: str, spec: bytes, expected_version: int | None, author: Author
+        self,
+        route_id: str,
+        spec: bytes,
+        expected_version: int | None,
+        author: Author,
+        *,
+        unlike: Sequence[str] = (),
     ) -> RouteRecord:
         """Put another document in a route's place; as it is afterwards.
 
@@ -182,13 +214,20 @@ class RouteStore:
             spec: the whole new document, in JSON.
             expected_version: the one that the change was made for; ``None``: whichever it is.
             author: on whose behalf.
+            unlike: as for `create`.
 
         Raises:
             NotFound: there is none of that id.
+            AlreadyThere: another route has those members alike.
             Conflict: it has another version by now.
         """
         async with changing(self._pool, author) as change:
+            if unlike and is_uuid(route_id):
+                # Before the route: who deletes the tenant locks both in this order.
+                await _one(change.connection, _LOCK_TENANT_OF, (route_id,))
             before = await _locked(change, route_id, expected_version)
+            if unlike:
+                await _refuse_alike(change, before.tenant_id, route_id, spec, unlike)
             row = await _one(change.connection, _UPDATE, (spec.decode(), route_id))
             after = _route(row)
             await change.record(
@@ -250,6 +289,29 @@ async def _locked(change: Change, route_id: str, expected_version: int | None) -
     if expected_version is not None and route.version != expected_version:
         raise Conflict("The route has been changed meanwhile.")
     return route
+
+
+async def _refuse_alike(
+    change: Change, tenant_id: str, route_id: str | None, spec: bytes, members: Sequence[str]
+) -> None:
+    """Refuse a document that has members alike with another one of the tenant, which is locked."""
+    wanted = _members(spec, members)
+    # PostgreSQL's own operators read all of a document, and stop at an escaped NUL in any text.
+    words = [msgspec.json.encode(each).decode() for each in wanted if isinstance(each, str)]
+    found = await change.connection.execute(_WITH_WORDS.encode(), (tenant_id, route_id, words))
+    for other_id, other in await found.fetchall():
+        if _members(other.encode(), members) == wanted:
+            raise AlreadyThere(f"The tenant's route {other_id} has the same {_listed(members)}.")
+
+
+def _members(spec: bytes, names: Sequence[str]) -> list[Any]:
+    document = msgspec.json.decode(spec)
+    return [document.get(name) if isinstance(document, dict) else None for name in names]
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _route(row: tuple[Any, ...]) -> RouteRecord:

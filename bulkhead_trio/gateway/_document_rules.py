@@ -18,6 +18,8 @@ ANY_METHOD: Final = "*"
 
 LONGEST_PATH: Final = 1024
 LONGEST_URL: Final = 2048
+LONGEST_NAME: Final = 253
+LONGEST_LABEL: Final = 63
 LONGEST_HEADER_NAME: Final = 128
 LONGEST_HEADER_VALUE: Final = 4096
 LARGEST_FALLBACK_BYTES: Final = 64 * 1024
@@ -27,6 +29,7 @@ _HEADER_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADER_VALUE: Final = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+\-]+/[a-z0-9!#$&^_.+\-]+(?: ?;[ -~]*)?", re.I)
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#\\]*)((?:/[^?#]*)?)(\?[^#]*)?(#.*)?")
+_IDENTITY: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _VISIBLE: Final = re.compile(r"[!-~]*")
 _HIDDEN_SLASH: Final = re.compile(r"%(2f|5c)|\\", re.IGNORECASE)
 _TAKES_NO_BODY: Final = frozenset([204, 205, 304])
@@ -77,6 +80,25 @@ def by_method_mistakes(values: Mapping[str, int]) -> Iterator[Mistake]:
             yield f".{name}", found
 
 
+# --- identities ----------------------------------------------------------------------------------
+
+
+def identity_mistake(name: str) -> str | None:
+    """What is wrong with the name of an identity, as configuration has them."""
+    if _IDENTITY.fullmatch(name) is None:
+        return "must be the name of an identity: a to z, 0 to 9, _ and -, a letter first"
+    return None
+
+
+def authorization_mistakes(put: Mapping[str, str], added: Mapping[str, str]) -> Iterator[Mistake]:
+    """What cannot be said beside an identity, which says it itself."""
+    for member, headers in (("set", put), ("add", added)):
+        for name in headers:
+            if name.lower() == "authorization":
+                where = f".transform.request.headers.{member}.{name}"
+                yield where, "is what the route's identity says"
+
+
 # --- paths and URLs ------------------------------------------------------------------------------
 
 
@@ -116,11 +138,28 @@ def url_mistake(url: str) -> str | None:
     except InvalidRequest as error:
         return f"cannot be asked: {error.message}"
     try:
-        literal_address(origin.host)
+        address = literal_address(origin.host)
     except ValueError:
         return "has an address in a spelling that is not everywhere understood alike"
+    if address is None and (wrong := name_mistake(origin.host)) is not None:
+        return wrong
     if path and (wrong := path_mistake(path)) is not None:
         return f"has a path that {wrong}"
+    return None
+
+
+def name_mistake(name: str) -> str | None:
+    """What is wrong with a name that no resolver could find (RFC 1035, section 2.3.4).
+
+    It may end with a dot, as names do that are whole, and have underscores, as many inside have.
+    """
+    labels = name.removesuffix(".").split(".")
+    if not all(labels):
+        return "has a host's name with an empty part: .."
+    if any(len(label) > LONGEST_LABEL for label in labels):
+        return f"has a host's name with a part of more than {LONGEST_LABEL} characters"
+    if len(name.removesuffix(".")) > LONGEST_NAME:
+        return f"has a host's name of more than {LONGEST_NAME} characters"
     return None
 
 

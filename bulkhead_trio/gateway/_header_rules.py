@@ -18,6 +18,7 @@ from typing import Final, Protocol, TypeAlias
 import msgspec
 
 from bulkhead_trio.gateway._header_names import FORWARDING, HOP_BY_HOP, OURS, TRACING
+from bulkhead_trio.gateway._location_rules import LOCATIONS, Asked, led_back
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -102,15 +103,15 @@ class RequestHeaderRules:
 
     Args:
         spec: what the route changes.
+        says_who: whether the route says itself who is asking, so that the caller does not.
     """
 
     __slots__ = ("_last", "_special")
 
-    def __init__(self, spec: HeadersSpec | None = None) -> None:
+    def __init__(self, spec: HeadersSpec | None = None, *, says_who: bool = False) -> None:
         self._last, gone = _changes(spec)
-        self._special = (
-            HOP_BY_HOP | OURS | FORWARDING | TRACING | gone | {b"host", b"via", b"expect"}
-        )
+        own = {b"host", b"via", b"expect"} | ({b"authorization"} if says_who else set())
+        self._special = HOP_BY_HOP | OURS | FORWARDING | TRACING | gone | own
 
     @classmethod
     def of(cls, spec: HeadersSpec | None) -> RequestHeaderRules:
@@ -196,13 +197,15 @@ class ResponseHeaderRules:
 
     Args:
         spec: what the route changes.
+        leads_back: whether addresses of the upstream itself become the client's.
     """
 
-    __slots__ = ("_last", "_special")
+    __slots__ = ("_last", "_led_back", "_special")
 
-    def __init__(self, spec: HeadersSpec | None = None) -> None:
+    def __init__(self, spec: HeadersSpec | None = None, *, leads_back: bool = True) -> None:
         self._last, gone = _changes(spec)
-        self._special = HOP_BY_HOP | gone | {b"via", b"x-request-id"}
+        self._led_back = LOCATIONS - gone if leads_back else frozenset()
+        self._special = HOP_BY_HOP | gone | self._led_back | {b"via", b"x-request-id"}
 
     @classmethod
     def of(cls, spec: HeadersSpec | None) -> ResponseHeaderRules:
@@ -213,6 +216,7 @@ class ResponseHeaderRules:
         self,
         headers: Iterable[Header],
         *,
+        asked: Asked | None = None,
         ours: Sequence[Header] = (),
         is_tunnel: bool = False,
         http_version: str = "1.1",
@@ -221,6 +225,7 @@ class ResponseHeaderRules:
 
         Args:
             headers: the upstream's.
+            asked: where the request went; ``None``: addresses of the upstream stay as they are.
             ours: what the gateway says itself, such as a limit's state, in place of what the
                 upstream says by the same names.
             is_tunnel: whether it is the 101 that a WebSocket begins with.
@@ -240,6 +245,8 @@ class ResponseHeaderRules:
                 named |= _named_by((header[1],))
             elif name == b"via":
                 via.append(header[1])
+            elif name in self._led_back:
+                sent.append(header if asked is None else (name, led_back(header[1], asked)))
         if named:
             sent = [each for each in sent if each[0] not in named]
         via.append(b"%b bulkhead-trio" % http_version.encode("ascii"))

@@ -114,6 +114,15 @@ class PathRules:
             raise CallerError("This path cannot be passed on.")
         return checked
 
+    def taken_off(self, normal: bytes, end: int) -> bytes:
+        """What of a request's path is not in that for an upstream; without a last slash.
+
+        Args:
+            normal: the path in its normal form.
+            end: where in it that ends what the route matched.
+        """
+        return normal[:end].rstrip(b"/") if self._strips else b""
+
 
 def base_path(url: str) -> bytes:
     """The path of an upstream's URL as it stands before every request's: without a last slash."""

@@ -87,6 +87,33 @@ class Pattern:
         # Nothing at all is where every path begins; "0" is the character after the slash.
         return bool(not least or (least < b"0" and most >= b"/"))
 
+    def only_match(self) -> bytes | None:
+        """The one path that it matches; ``None`` where there are others, or that is unknown."""
+        bounds = self._bounds()
+        if bounds is None or bounds[0] != bounds[1]:
+            return None
+        # One that does not hold to the end matches all that begins so. Before a letter there may be
+        # no boundary of words that there is before a slash, and the other way round.
+        goes_on = any(self.end_of_match(bounds[0] + more) is not None for more in (b"x", b"/"))
+        return None if goes_on else bounds[0]
+
+    def matches_only_below(self, beginning: bytes) -> bool:
+        """Whether all that it matches is known to begin with ``beginning``, which ends with "/"."""
+        bounds = self._bounds()
+        if bounds is None or bounds[0] < beginning:
+            return False
+        after = beginning[:-1] + b"0"  # the character after the slash
+        # A bound of what has no end is the first text beyond it, which it does not match.
+        return bounds[1] < after or (bounds[1] == after and self.end_of_match(after) is None)
+
+    def _bounds(self) -> tuple[bytes, bytes] | None:
+        """Between which texts, in the order of their bytes, what it matches of a path lies."""
+        try:
+            least, most = self._compiled.possiblematchrange(LONGEST_PATTERN)
+        except re2.error:  # anything could
+            return None
+        return least, most
+
 
 class Replacement:
     """What takes the place of a match: text with ``$1``, ``${1}``, ``${name}``, ``$0``, ``$$``.

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from bulkhead_trio.errors import UpstreamError
+from bulkhead_trio.gateway._location_rules import Asked
 from bulkhead_trio.gateway.exchange import Inbound
 from bulkhead_trio.gateway.place import Place
 from bulkhead_trio.gateway.route import FixedAnswer, Route
@@ -43,9 +44,13 @@ class Answering:
 
     Attributes:
         has_begun: whether the client has a part of the answer: no other can be given then.
+        asked: where the request was sent last.
+        authorization: what its upstream was told last of who asks; empty: nothing of ours.
     """
 
-    __slots__ = ("_inbound", "_lasting", "_place", "_route", "_tally", "has_begun")
+    __slots__ = (
+        "_inbound", "_lasting", "_place", "_route", "_tally", "asked", "authorization", "has_begun",
+    )  # fmt: skip
 
     def __init__(
         self, route: Route, inbound: Inbound, tally: Tally, place: Place, lasting: Lasting
@@ -56,6 +61,8 @@ class Answering:
         self._place = place
         self._lasting = lasting
         self.has_begun = False
+        self.asked: Asked | None = None
+        self.authorization = b""
 
     async def with_fixed(self, answer: FixedAnswer) -> None:
         """Answer in the place of an upstream."""
@@ -69,7 +76,7 @@ class Answering:
     async def with_response(self, response: StreamedResponse, turn: Turn) -> None:
         """Pass an upstream's answer on."""
         client = self._inbound.client
-        headers = self._route.response_headers.apply(response.headers)
+        headers = self._route.response_headers.apply(response.headers, asked=self.asked)
         if response.is_complete:
             self.has_begun = True
             await client.answer(response.status, headers, await response.read_piece())

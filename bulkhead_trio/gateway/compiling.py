@@ -8,9 +8,11 @@ from bulkhead_trio.gateway._header_rules import RequestHeaderRules, ResponseHead
 from bulkhead_trio.gateway._path_rules import PathRules, base_path
 from bulkhead_trio.gateway._pattern_rules import Pattern, Replacement
 from bulkhead_trio.gateway.group import UpstreamGroup
+from bulkhead_trio.gateway.identity import Authorizer
 from bulkhead_trio.gateway.resilience_spec import switched_on
 from bulkhead_trio.gateway.route import HEAD_SECONDS, Destination, FixedAnswer, Retrying, Route
 from bulkhead_trio.gateway.spec import RewritingSpec, RouteSpec
+from bulkhead_trio.http.client._url_rules import split_url
 from bulkhead_trio.policies.retry import RetryBudget
 from bulkhead_trio.policies.retry._rules import Schedule
 
@@ -23,6 +25,7 @@ def compiled(
     spec: RouteSpec,
     group: UpstreamGroup,
     fallback_group: UpstreamGroup | None,
+    identity: Authorizer | None = None,
 ) -> Route:
     """A route, ready.
 
@@ -32,6 +35,7 @@ def compiled(
         spec: what it says.
         group: its upstreams.
         fallback_group: the one to ask when they fail.
+        identity: as whom requests go out.
     """
     transform, resilience = spec.transform, spec.resilience
     request, response = transform.request, transform.response
@@ -41,8 +45,13 @@ def compiled(
         id=route_id,
         tenant_id=tenant_id,
         paths=_paths(spec, None if request is None else request.path),
-        request_headers=RequestHeaderRules(None if request is None else request.headers),
-        response_headers=ResponseHeaderRules(None if response is None else response.headers),
+        request_headers=RequestHeaderRules(
+            None if request is None else request.headers, says_who=identity is not None
+        ),
+        response_headers=ResponseHeaderRules(
+            None if response is None else response.headers,
+            leads_back=response is None or response.locations,
+        ),
         group=group,
         destinations={each.url: _destination(each.url) for each in upstreams},
         timeout=HEAD_SECONDS
@@ -58,13 +67,15 @@ def compiled(
             fallback.status_code, fallback.content_type.encode("latin-1"), fallback.body.encode()
         ),
         fallback_group=fallback_group,
+        identity=identity,
     )
 
 
 def _destination(url: str) -> Destination:
     authority = url.partition("://")[2].partition("/")[0]
     label = hashlib.sha256(url.encode()).hexdigest()[:8]
-    return Destination(base_path(url), authority.encode("ascii"), label)
+    origin, _ = split_url(url)
+    return Destination(base_path(url), authority.encode("ascii"), label, origin)
 
 
 def _paths(spec: RouteSpec, rewriting: RewritingSpec | None) -> PathRules:

@@ -50,6 +50,8 @@ FAIR_SECONDS = 30.0
 """An upstream that has had so long when its caller's deadline passes was too slow, whatever the
 caller had in mind; one that had less may have had too little."""
 
+UNAUTHORIZED = 401
+
 NOT_ANSWERED = (UpstreamError, CircuitOpen, BulkheadFull, QueueTimeout)
 """Why an upstream has not answered; a fallback takes the place of each."""
 
@@ -73,6 +75,7 @@ class Journey:
         route: the one that it matches.
         inbound: it.
         path: for upstreams, without the base path of their URLs.
+        taken_off: what of the request's own path is not in it.
         deadline: for the head of its answer; and for all of it, where its caller has asked so.
         tally: counts it.
     """
@@ -83,6 +86,7 @@ class Journey:
         route: Route,
         inbound: Inbound,
         path: bytes,
+        taken_off: bytes,
         deadline: Deadline,
         tally: Tally,
     ) -> None:
@@ -92,6 +96,7 @@ class Journey:
         self._route = route
         self._inbound = inbound
         self._path = path
+        self._taken_off = taken_off
         self._body: Body | bytes | None = None
         self._tried: list[Upstream] = []
         self._retries: Retries | None = None
@@ -171,6 +176,10 @@ class Journey:
     ) -> None:
         if self._retries is not None:
             self._retries.tries += 1
+        if (identity := self._route.identity) is not None:
+            # Before anybody is chosen: that there is no token is no failure of an upstream's.
+            with self.deadline.enforced():
+                await identity.ready()
         upstream, turn = await self._enter(group)
         tally = self._tally
         try:
@@ -223,10 +232,15 @@ class Journey:
         by = min(deadline.at, now + route.seconds(inbound.method))
         if by <= now:
             raise DeadlineExceeded("the deadline has passed")
+        answering.asked = destination.asked(self._taken_off)
+        headers = self._headers(destination, by - now)
+        if route.identity is not None:
+            answering.authorization = await route.identity.authorization(upstream.url)
+            headers.append((b"authorization", answering.authorization))
         exchange = self._gateway.client.request(
             inbound.method,
             upstream.url,
-            headers=self._headers(destination, by - now),
+            headers=headers,
             content=self._body,
             target=target(destination.base, self._path, inbound.query),
             head_timeout=by - now,
@@ -274,6 +288,8 @@ class Journey:
         """The head of an answer is there."""
         self._tally.status = status = response.status
         turn.answered(status)
+        if status == UNAUTHORIZED and answering.authorization and self._route.identity is not None:
+            self._route.identity.refused(answering.authorization)
         if not is_last and self._makes_way(status):
             if status < FIRST_FAILURE_STATUS:
                 turn.succeeded()

@@ -100,6 +100,7 @@ class Proxy:
                 route,
                 inbound,
                 route.paths.path(inbound.raw_path, found.path, found.end),
+                route.paths.taken_off(found.path, found.end),
                 Deadline.counted_from(inbound.began, limit=MOST_SECONDS, asked=inbound.timeout),
                 tally,
             )

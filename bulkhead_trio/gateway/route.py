@@ -7,8 +7,11 @@ from collections.abc import Mapping
 import attrs
 
 from bulkhead_trio.gateway._header_rules import RequestHeaderRules, ResponseHeaderRules
+from bulkhead_trio.gateway._location_rules import Asked
 from bulkhead_trio.gateway._path_rules import PathRules
 from bulkhead_trio.gateway.group import UpstreamGroup
+from bulkhead_trio.gateway.identity import Authorizer
+from bulkhead_trio.http.client._url_rules import Origin
 from bulkhead_trio.policies.retry import RetryBudget
 from bulkhead_trio.policies.retry._rules import Schedule
 
@@ -56,11 +59,17 @@ class Destination:
         base: its path, which is put before that of every request.
         authority: its host and port, as ``Host`` says them.
         label: eight digits that stand for it, and give no host away.
+        origin: whom connections lead to.
     """
 
     base: bytes
     authority: bytes
     label: str
+    origin: Origin
+
+    def asked(self, taken_off: bytes = b"") -> Asked:
+        """Where a request was sent whose path has lost ``taken_off``."""
+        return Asked(self.origin, self.base, taken_off)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -80,6 +89,7 @@ class Route:
         retrying: ``None``: nothing is sent again.
         fallback: ``None``: errors are told.
         fallback_group: another upstream to ask once, before that.
+        identity: as whom its requests go out; ``None``: as whoever has sent them.
     """
 
     id: str
@@ -94,6 +104,7 @@ class Route:
     retrying: Retrying | None = None
     fallback: FixedAnswer | None = None
     fallback_group: UpstreamGroup | None = None
+    identity: Authorizer | None = None
 
     @property
     def has_fallback(self) -> bool:

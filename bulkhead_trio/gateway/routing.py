@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Final, Protocol, TypeVarTuple
 
 import attrs
@@ -17,6 +18,7 @@ from bulkhead_trio.gateway._match_rules import RouteTable, TableRoute
 from bulkhead_trio.gateway.compiling import compiled
 from bulkhead_trio.gateway.group_of_spec import fallback_id, fallback_settings, group_settings
 from bulkhead_trio.gateway.groups import Groups
+from bulkhead_trio.gateway.identity import Authorizers, authorizer_of
 from bulkhead_trio.gateway.reports import HealthReport
 from bulkhead_trio.gateway.route import Route
 from bulkhead_trio.gateway.spec import RouteSpec, read_spec
@@ -25,6 +27,8 @@ FIRST_PAUSE_SECONDS: Final = 0.1
 LONGEST_PAUSE_SECONDS: Final = 2.0
 """Between two attempts to read what has changed: with the feed's own, a change is known everywhere
 within 5 s of the database's return."""
+
+NOBODY: Final[Authorizers] = MappingProxyType({})
 
 MOST_ON_THE_LOOP: Final = 200
 """Routes of one tenant that are compiled where they are; it takes some milliseconds at most."""
@@ -74,11 +78,15 @@ class Routing:
     Args:
         source: where they are kept.
         groups: of their upstreams.
+        identities: as whom requests may go out, by name.
     """
 
-    def __init__(self, source: RouteSource, groups: Groups) -> None:
+    def __init__(
+        self, source: RouteSource, groups: Groups, identities: Authorizers = NOBODY
+    ) -> None:
         self._source = source
         self._groups = groups
+        self._identities = identities
         self._table = RouteTable.of(())
         self._tenants: dict[str, dict[str, _Read]] = {}
         self._routes: dict[str, Route] = {}
@@ -208,7 +216,8 @@ class Routing:
             spare = None if fallback is None else self._groups.put(fallback)
             if spare is None:
                 self._groups.discard(fallback_id(record.id))
-            route = compiled(record.id, record.tenant_id, spec, group, spare)
+            identity = authorizer_of(spec.identity, self._identities)
+            route = compiled(record.id, record.tenant_id, spec, group, spare, identity)
         except (BulkheadTrioError, ValueError):
             _log.exception("the route %s cannot be served", record.id)
             return None

@@ -139,9 +139,16 @@ class RequestTransformSpec(Part, frozen=True, kw_only=True):
 
 
 class ResponseTransformSpec(Part, frozen=True, kw_only=True):
-    """What is changed in answers."""
+    """What is changed in answers.
+
+    Attributes:
+        headers: those of answers.
+        locations: whether addresses of the upstream itself, in ``Location`` and
+            ``Content-Location``, become those that its client has asked.
+    """
 
     headers: ResponseHeadersSpec | None = None
+    locations: bool = True
 
 
 class TransformSpec(Part, frozen=True, kw_only=True):
@@ -175,6 +182,7 @@ class RouteSpec(Part, frozen=True, kw_only=True):
         upstreams: each once.
         load_balancing: how they share.
         slow_start_ms: over how long an upstream that came back gets its whole part again.
+        identity: as whom requests go to upstreams; its token replaces the caller's.
         transform: what is changed on the way.
         resilience: what protects it.
     """
@@ -194,6 +202,7 @@ class RouteSpec(Part, frozen=True, kw_only=True):
         "round-robin"
     )
     slow_start_ms: Annotated[int, Meta(ge=0, le=3_600_000)] = 0
+    identity: Annotated[str, Meta(max_length=32), says(rules.identity_mistake)] | None = None
     transform: TransformSpec = TransformSpec()
     resilience: ResilienceSpec = ResilienceSpec()
 
@@ -216,6 +225,9 @@ class RouteSpec(Part, frozen=True, kw_only=True):
             yield ".path", wrong
         if self.priority and not is_regex:
             yield ".priority", "has no effect but on regular expressions"
+        request = self.transform.request
+        if self.identity is not None and request is not None and request.headers is not None:
+            yield from rules.authorization_mistakes(request.headers.set, request.headers.add)
         seen: dict[tuple[str, str], int] = {}
         for number, upstream in enumerate(self.upstreams):
             first = seen.setdefault(rules.origin_and_base(upstream.url), number)

@@ -19,6 +19,12 @@ def rate_key(tenant_id: str) -> bytes:
     return f"ratelimit:{{{tenant_id}}}".encode()
 
 
+def token_key(name: str, about: str) -> bytes:
+    """``token:{identity}:hash`` of an identity: its name, and of all that its tokens depend on."""
+    digest = hashlib.sha256(about.encode()).hexdigest()[:32]
+    return f"token:{{{name}}}:{digest}".encode()
+
+
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 

@@ -3,11 +3,13 @@
 Calls pass a closed breaker without asking anybody: the state is known here. How they end is counted
 here at once and told to Redis in the background, which decides; where the two disagree, because
 others saw something else, its word replaces ours. Only the probe of a breaker that is open is asked
-for, since all instances have but one. While Redis is away, the state that is here goes on alone.
+for, since all instances have but one. While Redis is away, the state that is here goes on alone; a
+probe that ends meanwhile is given back when Redis is there again, without a word on how it ended.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -35,6 +37,10 @@ from bulkhead_trio.state._breaker_rules import Report, Seen, state_after, told_r
 IGNORED = BreakerOutcome.IGNORED
 
 GRANTED, PASSES = 1, 2
+
+MOST_GIVEN_BACK = 16
+"""Probes of which it is kept in mind that Redis may still think them out. There is one at most, but
+while Redis refuses our script, and nothing else, nobody knows which of those asked for it is."""
 
 _LETTERS = {BreakerOutcome.SUCCESS: b"s", BreakerOutcome.FAILURE: b"f", IGNORED: b"i"}
 
@@ -122,7 +128,9 @@ class SharedBreaker:
         self._taken_until = 0.0  # by whoever has the probe
         self._is_asking = False
         self._probe: bytes | None = None
-        self._ended_probes: list[bytes] = []
+        self._ended_probes: list[tuple[bytes, bytes]] = []  # each with the letter of how it ended
+        self._told_probes: list[tuple[bytes, bytes]] = []  # of those, what was told and not heard
+        self._given_back: deque[bytes] = deque(maxlen=MOST_GIVEN_BACK)
         self._in_flight = 0
         self._published: Seen | None = None
         self._opened = self._refused = 0
@@ -168,7 +176,10 @@ class SharedBreaker:
         token, self._is_asking = self._new_token(), True
         try:
             seen = await self._exchange.ask(self, token)
-        except StateUnavailable:
+        except BaseException as error:
+            self._given_back.append(token)  # it may have been granted, and the answer lost
+            if not isinstance(error, StateUnavailable):
+                raise
             seen = None
         finally:
             self._is_asking = False
@@ -213,8 +224,10 @@ class SharedBreaker:
         if self._probe == token:
             self._probe, self._taken_until = None, 0.0
         if self._exchange.is_up:
-            self._ended_probes.append(token + b"=" + _LETTERS[outcome])
+            self._ended_probes.append((token, _LETTERS[outcome]))
             self._exchange.changed(self, is_urgent=True)
+        else:
+            self._given_back.append(token)
 
     # --- what Redis is told and says -------------------------------------------------------------
 
@@ -225,7 +238,12 @@ class SharedBreaker:
         """
         self._in_flight += 1
         epoch, outcomes = self._epoch, self.report.take()
-        probes, self._ended_probes = self._ended_probes, []
+        self._told_probes += self._ended_probes
+        self._told_probes += [(each, _LETTERS[IGNORED]) for each in self._given_back]
+        self._ended_probes.clear()
+        self._given_back.clear()
+        # What is under way is told again: the script heeds the first word of a probe's end only.
+        probes = [b"%b=%b" % ended for ended in self._told_probes]
         if self._probe is not None:
             probes.append(self._probe + b"=r")
         return (epoch, outcomes, b" ".join(probes), token, *self._rules)
@@ -233,12 +251,16 @@ class SharedBreaker:
     def heard(self, seen: Seen) -> None:
         """The script's answer to `words`."""
         self._in_flight -= 1
+        if not self._in_flight:
+            self._told_probes.clear()
         self._apply(seen)
         self._apply_published()
 
     def not_heard(self) -> None:
         """There was none: what was told may be lost."""
         self._in_flight -= 1
+        self._given_back.extend(token for token, _ in self._told_probes)
+        self._told_probes.clear()
         self._apply_published()
 
     def published(self, seen: Seen) -> None:
@@ -256,8 +278,9 @@ class SharedBreaker:
                 self._apply(seen)
 
     def went_away(self) -> None:
-        """Redis has gone: it will not be told what it has not been told."""
+        """Redis has gone: it will not be told what it has not been told, but whose probe ended."""
         self.report.take()
+        self._given_back.extend(token for token, _ in self._ended_probes)
         self._ended_probes.clear()
 
     def came_back(self) -> None:
@@ -293,7 +316,7 @@ class SharedBreaker:
     @property
     def needs_looking_after(self) -> bool:
         """Whether Redis is to be asked from time to time, should a message have been lost."""
-        return not self.is_closed or self._probe is not None
+        return not self.is_closed or self._probe is not None or bool(self._given_back)
 
     def statistics(self) -> BreakerStatistics:
         """What it knows now; the calls are this instance's."""

@@ -37,7 +37,7 @@ Authorization = "Bearer s3cret"
 X-From = "gateway"
 
 [[tenants.acme.routes]]
-path = "/health"
+path = "/probe"
 pathType = "exact"
 upstreams = [{ url = "https://one.example.com" }]
 
@@ -96,7 +96,7 @@ def test_export_is_what_was_applied_and_changes_nothing(
     tenants = tomllib.loads(exported)["tenants"]
     assert list(tenants) == ["Bell & Co", "acme"]
     assert tenants["acme"]["rateLimit"] == {"limit": 100, "windowSeconds": 1}
-    assert [each["path"] for each in tenants["acme"]["routes"]] == ["/api/users", "/health"]
+    assert [each["path"] for each in tenants["acme"]["routes"]] == ["/api/users", "/probe"]
     assert tenants["acme"]["routes"][0]["upstreams"] == [
         {"url": "https://one.example.com", "weight": 3},
         {"url": "https://two.example.com"},
@@ -119,7 +119,7 @@ def test_diff_says_what_changes(gateway: Callable[..., Result]) -> None:
         .replace("s3cret", "an0ther")
         .replace("weight = 3 }", "weight = 5 }")
         .replace("weight = 1 }", "weight = 2 }")
-        .replace('path = "/health"', 'path = "/ready"')
+        .replace('path = "/probe"', 'path = "/there"')
         .replace("[tenants.acme.rateLimit]\nlimit = 100\nwindowSeconds = 1\n", "")
     )
     lines = gateway("apply", text, "--dry-run").stdout.splitlines()
@@ -132,9 +132,9 @@ def test_diff_says_what_changes(gateway: Callable[..., Result]) -> None:
         "      ~ upstreams[0].weight: 3 -> 5",
         '      ~ transform.request.headers.set.Authorization: "***" -> "***" (another secret)',
         "      + upstreams[1].weight: 2",
-        "  - route * /health (exact)",
-        "  + route * /ready (exact)",
-        '      + path: "/ready"',
+        "  - route * /probe (exact)",
+        "  + route * /there (exact)",
+        '      + path: "/there"',
         '      + pathType: "exact"',
         '      + upstreams[0].url: "https://one.example.com"',
         "1 tenant to change, 1 route to make, 1 route to change, 1 route to delete.",
@@ -190,6 +190,36 @@ def test_tenants_that_are_not_in_the_file_are_left_alone(
             '[tenants.acme.routes.transform.request.headers.set]\nX-Token = "***"\n',
             ["tenants.acme.routes[0].transform.request.headers.set.X-Token: is masked"],
         ),
+        (
+            '[tenants.acme]\ntier = "pro"\n'
+            '[[tenants.acme.routes]]\npath = "/admin/x"\n'
+            'upstreams = [{ url = "http://a..example" }]\n'
+            '[[tenants.acme.routes]]\npath = "/x"\nupstreams = [{ url = "http://a.example" }]\n'
+            '[[tenants.acme.routes]]\npath = "/x"\nupstreams = [{ url = "http://b.example" }]\n',
+            [
+                "tenants.acme.routes[0].upstreams[0].url: has a host's name with an empty part",
+                "tenants.acme.routes[2].path: is there already: routes[1] has the same method",
+            ],
+        ),
+        (
+            '[tenants.acme]\ntier = "pro"\n[[tenants.acme.routes]]\npath = "/health"\n'
+            'pathType = "exact"\nupstreams = [{ url = "http://a.example" }]\n',
+            ["tenants.acme.routes[0].path: is a path that the server answers itself"],
+        ),
+        ("x = " + "[" * 5000, ["has too many tables or arrays within each other"]),
+        ("x." * 5000 + "x = 1", ["x: is not known here"]),
+        ("[" + "x." * 5000 + "x]", ["x: is not known here"]),
+        ('{"tenants": ' + "[" * 5000, ["is not TOML"]),
+        ("x = " + "9" * 5000, ["has a number of too many digits"]),
+        (
+            "[tenants.acme]\ntier = 'pro'\n[tenants.acme.weight." + "x." * 5000 + "x]",
+            ["tenants.acme.weight: must be"],
+        ),
+        (
+            "[tenants.acme]\ntier = 'pro'\n[[tenants.acme.routes]]\n"
+            "[tenants.acme.routes.resilience." + "x." * 5000 + "x]",
+            ["tenants.acme.routes[0]: has too many objects or arrays within each other"],
+        ),
     ],
 )
 def test_wrong_file_is_listed_whole(
@@ -209,7 +239,7 @@ def test_wrong_file_is_listed_whole(
 def test_file_is_applied_whole_or_not_at_all(gateway: Callable[..., Result], database: str) -> None:
     """A database that refuses one route keeps nothing of the rest."""
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("ALTER TABLE routes ADD CHECK (spec->>'path' <> '/health')")
+        connection.execute("ALTER TABLE routes ADD CHECK (spec->>'path' <> '/probe')")
     result = gateway("apply", FILE)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.splitlines()[-1] == "Error: a value is not one that can be kept"

@@ -12,7 +12,7 @@ from bulkhead_trio.database import PoolSettings, create_pool
 from bulkhead_trio.database.audit import AuditStore, Author
 from bulkhead_trio.database.routes import RouteDraft, RouteStore
 from bulkhead_trio.database.tenants import TenantDraft, TenantStore
-from bulkhead_trio.errors import CallerError, Conflict, NotFound
+from bulkhead_trio.errors import AlreadyThere, CallerError, Conflict, NotFound
 
 WHO = Author("admin", "request-1")
 NOBODY = "00000000-0000-4000-8000-00000000000a"
@@ -67,6 +67,49 @@ async def test_route_of_a_given_id(database: str) -> None:
             await routes.create(RouteDraft(tenant_id, b"{}", id="x"), WHO)
         with pytest.raises(NotFound):
             await routes.create(RouteDraft(NOBODY, b"{}"), WHO)
+
+
+async def test_route_may_have_to_be_unlike_the_tenants_others(database: str) -> None:
+    """In all of the members that are named, at once; those of other tenants are no matter."""
+    unlike = ("path", "method")
+    async with opened(database) as (routes, _, tenant_id), opened(database) as (_, _, other):
+        document = b'{"path":"/a","method":["GET","PUT"],"body":"\\u0000"}'
+        route = await routes.create(RouteDraft(tenant_id, document), WHO, unlike=unlike)
+        await routes.create(RouteDraft(other, document), WHO, unlike=unlike)
+        for same in (document, b'{"method": ["GET", "PUT"], "path": "/a", "more": 1}'):
+            with pytest.raises(AlreadyThere, match=f"{route.id} has the same path and method"):
+                await routes.create(RouteDraft(tenant_id, same), WHO, unlike=unlike)
+        for differs in (b'{"path":"/a","method":["GET"]}', b'{"path":"/a"}', b'{"path":"/ab"}'):
+            made = await routes.create(RouteDraft(tenant_id, differs), WHO, unlike=unlike)
+            with pytest.raises(AlreadyThere):
+                await routes.update(made.id, document, None, WHO, unlike=unlike)
+        assert len(await routes.all_of(tenant_id)) == 4
+        itself = await routes.update(route.id, document + b" ", None, WHO, unlike=unlike)
+        assert itself.version == 2
+        await routes.create(RouteDraft(tenant_id, document), WHO)  # nobody has asked
+
+
+async def test_routes_that_are_made_at_the_same_time_are_unlike(database: str) -> None:
+    """One of many is made; what has no tenant, or is not there, is told as ever."""
+    async with opened(database) as (routes, _, tenant_id):
+        outcomes: list[str] = []
+
+        async def make() -> None:
+            try:
+                await routes.create(RouteDraft(tenant_id, b'{"path":"/a"}'), WHO, unlike=("path",))
+                outcomes.append("made")
+            except AlreadyThere:
+                outcomes.append("refused")
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):
+                    nursery.start_soon(make)
+        assert sorted(outcomes) == ["made"] + ["refused"] * 7
+        with pytest.raises(NotFound):
+            await routes.create(RouteDraft(NOBODY, b"{}"), WHO, unlike=("path",))
+        with pytest.raises(NotFound):
+            await routes.update(NOBODY, b"{}", None, WHO, unlike=("path",))
 
 
 async def test_route_is_changed_for_its_version_only(database: str) -> None:

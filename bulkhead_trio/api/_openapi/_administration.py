@@ -63,7 +63,7 @@ def administration(
         parameters=(*parameters, "X-Request-Timeout"),
         key="adminKey",
         is_key_required=True,
-        body=None if body is None else _request_body(*body, is_patch=is_patch),
+        body=None if body is None else request_body(*body, is_patch=is_patch),
         answers=answers,
         codes=codes,
         samples=((label, _sample(method, target, example)),),
@@ -91,10 +91,20 @@ def nothing(description: str) -> dict[str, JSON]:
     }
 
 
-def _request_body(name: str, example: JSON, *, is_patch: bool) -> JSON:
+def request_body(
+    name: str, example: JSON, *, is_patch: bool = False, is_required: bool = True
+) -> JSON:
+    """A body of JSON.
+
+    Args:
+        name: of its schema.
+        example: one that fits that.
+        is_patch: whether it may say that it is a merge patch.
+        is_required: whether there has to be one.
+    """
     content = {"schema": schema(name), "example": example}
     types = ["application/json", *(["application/merge-patch+json"] if is_patch else [])]
-    return {"required": True, "content": dict.fromkeys(types, content)}
+    return {"required": is_required, "content": dict.fromkeys(types, content)}
 
 
 def _sample(method: str, target: str, body: JSON | None) -> str:

@@ -18,6 +18,9 @@ _UUID: JSON = {"type": "string", "format": "uuid"}
 _MOMENT: JSON = {"type": "string", "format": "date-time"}
 _MAYBE_MOMENT: JSON = {"type": ["string", "null"], "format": "date-time"}
 
+_WITHOUT_DEFAULT = ("identity",)
+"""Members that a route need not have, and that are absent then."""
+
 _COMPONENTS: dict[type, str] = {
     UpstreamSpec: "Upstream",
     TransformSpec: "Transform",
@@ -46,7 +49,11 @@ def route_schemas() -> JSON:
             "stays, null takes away, and lists are replaced whole.",
             "properties": members,
         },
-        "Route": described_object("A route; what was left out has its default.", kept),
+        "Route": described_object(
+            "A route; what was left out has its default.",
+            kept,
+            required=[name for name in kept if name not in _WITHOUT_DEFAULT],
+        ),
         **{
             name: _struct(inspect.type_info(kind), name.lower())
             for kind, name in _COMPONENTS.items()

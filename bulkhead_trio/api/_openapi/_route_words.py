@@ -21,6 +21,9 @@ _ROUTE: Final = {
     "upstreams": "Where requests go, one at least.",
     "loadBalancing": "How upstreams share the requests.",
     "slowStartMs": "Over how long an upstream that came back gets its whole part again.",
+    "identity": "As whom requests go to the upstreams: the name of an identity of the server's "
+    "configuration. Its token takes the place of the caller's `Authorization`; every upstream has "
+    "to be one that the token is for.",
 }
 
 _UPSTREAM: Final = {
@@ -50,6 +53,8 @@ _TRANSFORM: Final = {
     "stand for groups.",
     "transform.response": "What is changed in answers.",
     **_headers("transform.response.headers", "answers"),
+    "transform.response.locations": "Whether `Location` and `Content-Location` that name the "
+    "upstream itself become what its client has asked: without its scheme, host and base path.",
 }
 
 _BREAKER: Final = {

@@ -28,7 +28,7 @@ from bulkhead_trio.gateway.as_code._plan_rules import (
     sorted_routes,
 )
 from bulkhead_trio.gateway.as_code.document import GatewayFile, route_document
-from bulkhead_trio.gateway.saving import invalid
+from bulkhead_trio.gateway.saving import WHAT_IT_MATCHES, invalid
 from bulkhead_trio.gateway.spec import read_spec, spec_json
 from bulkhead_trio.tenancy.documents import changes_to, draft_of, tenant_document
 from bulkhead_trio.tenancy.keys import KeyMaker
@@ -144,7 +144,7 @@ async def apply_plan(
         progress: told of every tenant that is done.
 
     Raises:
-        Conflict: something has been changed since the plan was made.
+        Conflict: something has been changed, or made, since the plan was made.
         NotFound: something has been deleted since.
     """
     work = _Work(tenants, routes, keys, author)
@@ -194,6 +194,9 @@ class _Work:
         document = msgspec.json.encode({"tenantId": tenant_id, **step.wanted})
         spec = spec_json(read_spec(document))  # as the admin API saves it
         if kept is None:
-            await self._routes.create(RouteDraft(tenant_id, spec), self._author)
+            # What somebody has made meanwhile is not known to the plan. What the plan changes has
+            # been changed by now, and its file has each route once.
+            draft = RouteDraft(tenant_id, spec)
+            await self._routes.create(draft, self._author, unlike=WHAT_IT_MATCHES)
         else:
             await self._routes.update(kept.id, spec, kept.version, self._author)

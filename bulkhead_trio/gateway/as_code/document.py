@@ -21,8 +21,9 @@ it matches. There are no keys either, and secrets that routes hold are masked un
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 import attrs
 import msgspec
@@ -36,7 +37,17 @@ from bulkhead_trio.gateway.as_code._plan_rules import (
     WantedTenant,
     sorted_routes,
 )
-from bulkhead_trio.gateway.saving import CheckURL, invalid, read_route
+from bulkhead_trio.gateway.saving import (
+    NO_IDENTITIES,
+    WHAT_IT_MATCHES,
+    Audiences,
+    CheckURL,
+    Hidden,
+    invalid,
+    nothing_is_hidden,
+    read_route,
+    what_it_matches,
+)
 from bulkhead_trio.gateway.spec import RouteSpec
 from bulkhead_trio.tenancy.documents import read_tenant, tenant_document
 
@@ -51,6 +62,9 @@ _HEADER: Final = """\
 # `bulkhead-trio gateway apply gateway.toml --dry-run`, then apply without it.
 # A value of *** is a secret that is not shown; it stays as it is.
 """
+
+
+ReadRoute: TypeAlias = Callable[[Mapping[str, Any]], RouteSpec]
 
 
 @attrs.frozen
@@ -80,13 +94,22 @@ def write_file(tenants: Mapping[str, KeptTenant], *, show_secrets: bool = False)
     return f"{_HEADER}\n{text}" if text else _HEADER
 
 
-def read_file(text: str, *, tiers: Collection[str], check_url: CheckURL) -> GatewayFile:
+def read_file(
+    text: str,
+    *,
+    tiers: Collection[str],
+    check_url: CheckURL,
+    hidden: Hidden = nothing_is_hidden,
+    identities: Audiences = NO_IDENTITIES,
+) -> GatewayFile:
     """What a file says, checked.
 
     Args:
         text: TOML.
         tiers: the names that exist.
         check_url: refuses upstreams that nobody may connect to.
+        hidden: refuses paths that are the server's own.
+        identities: what requests may go out as.
 
     Raises:
         InvalidBody: with every mistake there is.
@@ -95,14 +118,19 @@ def read_file(text: str, *, tiers: Collection[str], check_url: CheckURL) -> Gate
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise invalid([("$", f"is not TOML: {error}")]) from None
+    except ValueError:
+        raise invalid([("$", "has a number of too many digits")]) from None
+    except RecursionError:
+        raise invalid([("$", "has too many tables or arrays within each other")]) from None
     errors = [(f"$.{name}", "is not known here") for name in document if name != "tenants"]
     tables = document.get("tenants", {})
     tenants: dict[str, WantedTenant] = {}
+    read = partial(read_route, check_url=check_url, hidden=hidden, identities=identities)
     if isinstance(tables, dict):
         for name, table in tables.items():
             where = f"$.tenants.{_key(name)}"
             try:
-                tenants[name] = _read_tenant(name, table, tiers=tiers, check_url=check_url)
+                tenants[name] = _read_tenant(name, table, tiers=tiers, read=read)
             except InvalidBody as error:
                 errors += _moved(error, where)
     else:
@@ -145,7 +173,7 @@ def _short_value(value: Any) -> Any:
 
 
 def _read_tenant(
-    name: str, table: object, *, tiers: Collection[str], check_url: CheckURL
+    name: str, table: object, *, tiers: Collection[str], read: ReadRoute
 ) -> WantedTenant:
     if not isinstance(table, dict):
         raise invalid([("$", "must be a table")])
@@ -158,30 +186,33 @@ def _read_tenant(
         tenant = tenant_document(read_tenant({"name": name, **members}, tiers=tiers))
     except InvalidBody as error:
         errors += [(each["path"], each["message"]) for each in error.errors]
-    routes, mistakes = _read_routes(table.get("routes", []), check_url)
+    routes, mistakes = _read_routes(table.get("routes", []), read)
     errors += mistakes
     if errors:
         raise invalid(errors)
     return WantedTenant(tenant, tuple(routes))
 
 
-def _read_routes(
-    tables: object, check_url: CheckURL
-) -> tuple[list[Document], list[tuple[str, str]]]:
+def _read_routes(tables: object, read: ReadRoute) -> tuple[list[Document], list[tuple[str, str]]]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return [], [("$.routes", "must be tables: [[tenants.NAME.routes]]")]
     routes: list[Document] = []
     errors: list[tuple[str, str]] = []
+    first: dict[object, int] = {}
     for number, table in enumerate(tables):
         where = f"$.routes[{number}]"
         if "tenantId" in table:
             errors.append((f"{where}.tenantId", "is the tenant that it stands under"))
         try:
-            spec = read_route({**table, "tenantId": NO_TENANT}, check_url=check_url)
+            spec = read({**table, "tenantId": NO_TENANT})
         except InvalidBody as error:
             errors += _moved(error, where)
-        else:
-            routes.append(route_document(spec))
+            continue
+        routes.append(route_document(spec))
+        other = first.setdefault(what_it_matches(spec), number)
+        if other != number:
+            said = f"is there already: routes[{other}] has the same {', '.join(WHAT_IT_MATCHES)}"
+            errors.append((f"{where}.path", said))
     return routes, errors
 
 

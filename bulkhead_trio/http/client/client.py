@@ -189,6 +189,7 @@ class HTTPClient:
         timeout: float | None = None,
         head_timeout: float | None = None,
         target: bytes | None = None,
+        is_idempotent: bool | None = None,
     ) -> Exchange:
         """A request; use as ``async with client.request("GET", url) as response:``.
 
@@ -202,6 +203,9 @@ class HTTPClient:
             head_timeout: seconds for the answer's head, in place of the client's limit; counted
                 from when the request has been sent, and told a tenth of a second late at most.
             target: to ask for instead of the URL's path and query, as it is.
+            is_idempotent: whether it does no more when it is sent twice, so that it may be where
+                a kept connection ended as it was sent; ``None``: as its method says (RFC 9110,
+                section 9.2.2).
 
         Returns:
             What sends the request when its block is entered, and gives a `StreamedResponse`.
@@ -239,6 +243,7 @@ class HTTPClient:
             content or None,
             timeout=timeout,
             head_timeout=head_timeout,
+            is_idempotent=is_idempotent,
         )
 
     async def fetch(

@@ -59,11 +59,12 @@ class Exchange:
         content: its body.
         timeout: seconds for everything together; ``None`` for no limit beside the client's.
         head_timeout: seconds for the answer's head; ``None`` for the client's limit.
+        is_idempotent: whether it does no more when it is sent twice; ``None``: as its method says.
     """
 
     __slots__ = (
         "_connection", "_content", "_deadline", "_decoder", "_find_pool", "_head", "_head_seconds",
-        "_is_over",
+        "_is_idempotent", "_is_over",
         "_kept_for", "_limits", "_may_be_kept", "_method", "_sending", "_stream", "_timeout",
         "origin",
     )  # fmt: skip
@@ -79,6 +80,7 @@ class Exchange:
         *,
         timeout: float | None,
         head_timeout: float | None = None,
+        is_idempotent: bool | None = None,
     ) -> None:
         self.origin = origin
         self._find_pool = find_pool
@@ -96,6 +98,7 @@ class Exchange:
         self._kept_for: int | None = None
         self._is_over = False
         self._may_be_kept = False
+        self._is_idempotent = method in IDEMPOTENT if is_idempotent is None else is_idempotent
 
     async def __aenter__(self) -> StreamedResponse:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -168,12 +171,7 @@ class Exchange:
             is_whole = len(content) <= WITH_THE_HEAD_BYTES and not self._head.expects_continue
             if is_whole:
                 wire += content
-        if (
-            is_whole
-            and len(wire) <= SMALL_BYTES
-            and self._method in IDEMPOTENT
-            and not connection.is_tls
-        ):
+        if is_whole and len(wire) <= SMALL_BYTES and self._is_idempotent and not connection.is_tls:
             # Where it does not get out, it may be sent again as if it had: so it can wait for
             # others to go with it.
             connection.wire.send_soon(wire)
@@ -256,9 +254,7 @@ class Exchange:
     @property
     def _may_repeat(self) -> bool:
         """Whether it does no more when it is sent twice, and can be."""
-        return self._method in IDEMPOTENT and (
-            self._content is None or isinstance(self._content, bytes)
-        )
+        return self._is_idempotent and (self._content is None or isinstance(self._content, bytes))
 
     # --- the answer ------------------------------------------------------------------------------
 

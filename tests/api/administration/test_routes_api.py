@@ -96,6 +96,14 @@ async def test_route_of_the_contract_is_made_and_found(database: str) -> None:
             {"$.resilience.retry.maxRetries", "$.resilience.timeout.default"},
         ),
         ({"colour": "red"}, {"$.colour"}),
+        ({"upstreams": [{"url": "http://a..b/"}]}, {"$.upstreams[0].url"}),
+        ({"path": "/admin/tenants"}, {"$.path"}),
+        ({"path": "/api/data", "pathType": "exact"}, {"$.path"}),
+        (
+            {"path": "/health", "pathType": "exact", "upstreams": [{"url": "http://10.0.0.1"}]},
+            {"$.path", "$.upstreams[0].url"},
+        ),
+        ({"priority": 10**30}, {"$.priority"}),
     ],
 )
 async def test_route_that_cannot_be_is_refused_member_by_member(
@@ -150,13 +158,41 @@ async def test_patch_merges_and_is_checked_whole(database: str) -> None:
         assert (await admin.ask("GET", path)).json() == now
 
 
+async def test_route_that_is_there_already_is_refused(database: str) -> None:
+    """409 for the same method, path, pathType and priority of one tenant, made or changed to."""
+    async with open_admin(database) as admin:
+        tenant, other = await admin.make_tenant(), await admin.make_tenant()
+        body = {"tenantId": tenant["id"], **ROUTE, "method": ["PUT", "GET"]}
+        made = (await admin.ask("POST", "/admin/routes", body)).json()
+        same = {**body, "method": ["GET", "PUT"], "upstreams": [{"url": URL}], "priority": 0}
+        for again in (body, same):
+            refused = await admin.ask("POST", "/admin/routes", again)
+            assert (refused.status, refused.json()["code"]) == (409, "conflict")
+            assert made["id"] in refused.json()["detail"]
+        assert len(admin.changed) == 3
+        await admin.make_route(other["id"], method=["GET", "PUT"])
+        await admin.make_route(tenant["id"], method="GET")
+        await admin.make_route(tenant["id"], pathType="exact", method=["GET", "PUT"])
+        third = await admin.make_route(tenant["id"], path="/third", method=["GET", "PUT"])
+        path = f"/admin/routes/{third['id']}"
+        refused = await admin.ask("PATCH", path, {"path": ROUTE["path"]})
+        assert (refused.status, refused.json()["code"]) == (409, "conflict")
+        assert (await admin.ask("GET", path)).json() == third
+        hidden = await admin.ask("PATCH", path, {"path": "/admin"})
+        assert errors_of(hidden).keys() == {"$.path"}
+        moved = await admin.ask("PATCH", path, {"path": "/fourth", "stripPath": True})
+        assert moved.status == 200
+        assert (await admin.ask("PATCH", path, {"stripPath": False})).status == 200
+
+
 async def test_patch_that_changes_nothing_makes_no_version(database: str) -> None:
     """What was told can be sent back, and so can what means the same."""
     async with open_admin(database) as admin:
         tenant = await admin.make_tenant()
         made = await admin.make_route(tenant["id"])
         path = f"/admin/routes/{made['id']}"
-        for same in (made, {}, {"upstreams": made["upstreams"]}):
+        told = (await admin.ask("GET", path)).json()
+        for same in (made, told, {}, {"upstreams": made["upstreams"]}):
             again = await admin.ask("PATCH", path, same)
             assert (again.status, again.json(), again.headers["etag"]) == (200, made, '"1"')
 

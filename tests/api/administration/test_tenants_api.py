@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 
 import pytest
@@ -123,6 +124,26 @@ async def test_patch_that_changes_nothing_makes_no_version(database: str) -> Non
         assert actions == ["key.create", "tenant.create"]
 
 
+async def test_tenant_can_be_sent_back_as_it_was_told(database: str) -> None:
+    """Its keys too, though one may have been used since; with a change beside them or without."""
+    async with open_admin(database) as admin:
+        made = await admin.make_tenant()
+        path = f"/admin/tenants/{made['id']}"
+        await admin.ask("POST", f"{path}/keys")
+        told = (await admin.ask("GET", path)).json()
+        assert len(told["keys"]) == 2
+        again = await admin.ask("PATCH", path, told)
+        assert (again.status, again.headers["etag"]) == (200, '"1"'), again.body
+        now = datetime.datetime.now(datetime.UTC)
+        await admin.tenants.touch_keys({key["id"]: now for key in told["keys"]})
+        used = (await admin.ask("GET", path)).json()
+        assert used["keys"] != told["keys"]
+        changed = await admin.ask("PATCH", path, {**told, "weight": 7})
+        assert (changed.status, changed.json()["weight"]) == (200, 7)
+        stale = await admin.ask("PATCH", path, told)
+        assert errors_of(stale).keys() == {"$.version", "$.updatedAt"}
+
+
 @pytest.mark.parametrize(
     ("patch", "wrong"),
     [
@@ -131,6 +152,10 @@ async def test_patch_that_changes_nothing_makes_no_version(database: str) -> Non
         ({"id": "another", "createdAt": None}, {"$.id", "$.createdAt"}),
         ({"version": 7}, {"$.version"}),
         ({"keys": []}, {"$.keys"}),
+        ({"keys": None, "id": "x"}, {"$.keys", "$.id"}),
+        ({"keys": [{"id": "x"}]}, {"$.keys"}),
+        ({"keys": "x"}, {"$.keys"}),
+        ({"apiKey": "x"}, {"$.apiKey"}),
         ({"colour": "red"}, {"$.colour"}),
         ({"rateLimit": {"limit": 1}}, {"$.rateLimit.windowSeconds"}),
     ],

@@ -130,8 +130,15 @@ def kept(name: str, members: Mapping[str, Any], routes: list[dict[str, Any]]) ->
     return KeptTenant(name, 1, document, tuple(numbered))
 
 
+def matched(route: dict[str, Any]) -> tuple[str, ...]:
+    """What it matches; of two that match the same a tenant has but one."""
+    return route["path"], route.get("pathType", "prefix"), str(route.get("method", "*"))
+
+
 @given(
-    st.dictionaries(NAMES, st.tuples(TENANTS, st.lists(ROUTES, max_size=3)), max_size=3),
+    st.dictionaries(
+        NAMES, st.tuples(TENANTS, st.lists(ROUTES, max_size=3, unique_by=matched)), max_size=3
+    ),
     st.booleans(),
 )
 def test_exported_file_changes_nothing(

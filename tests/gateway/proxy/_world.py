@@ -6,6 +6,7 @@ import datetime
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from bulkhead_trio.database.routes import RouteRecord
 from bulkhead_trio.errors import DatabaseUnavailable
 from bulkhead_trio.gateway.group import UpstreamGroup
 from bulkhead_trio.gateway.groups import Groups
+from bulkhead_trio.gateway.identity import Authorizer
 from bulkhead_trio.gateway.proxy import Proxy
 from bulkhead_trio.gateway.routing import Routing
 from bulkhead_trio.gateway.traffic import Traffic
@@ -292,10 +294,12 @@ async def open_world(
     workers: int = 4,
     queue: int = 8,
     max_body_bytes: int | None = None,
+    processes: int = 1,
     limits: ClientLimits = ClientLimits(connections=1024),  # noqa: B008  frozen
     resolve: Resolve = resolve_to_loopback,
+    identities: Mapping[str, Authorizer] = MappingProxyType({}),
 ) -> AsyncIterator[World]:
-    """A gateway; each tier with so many workers and waiting places."""
+    """A gateway, one of so many; each tier with so many workers and waiting places."""
     tenants, routes, chance, gate = ScriptedTenants(), ScriptedRoutes(), Chance(), DrainGate()
     directory = TenantDirectory(tenants, PEPPER)
     database = ScriptedDatabase()
@@ -307,7 +311,7 @@ async def open_world(
             return 200 <= response.status < 300
 
     groups = Groups(check=check, random=chance)
-    routing, traffic, notes = Routing(routes, groups), Traffic(), Notes()
+    routing, traffic, notes = Routing(routes, groups, identities), Traffic(), Notes()
     proxy = Proxy(
         routing,
         client,
@@ -317,7 +321,8 @@ async def open_world(
         max_body_bytes=max_body_bytes,
         traffic=traffic,
     )
-    plane: Any = GatewayPlane(proxy, directory, LocalTenantLimits(), tiers=tuple(made), gate=gate)
+    quotas = LocalTenantLimits(workers=processes)
+    plane: Any = GatewayPlane(proxy, directory, quotas, tiers=tuple(made), gate=gate)
     edge = Edge(plane, gate=gate, limits=RequestLimits(), listener="public", access_log=notes)
     async with trio.open_nursery() as nursery:
         parts: list[Any] = [client, groups, routing, directory, *made.values()]

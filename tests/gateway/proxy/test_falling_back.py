@@ -191,6 +191,38 @@ async def test_what_is_no_failure_of_an_upstream_is_told(autojump_clock: MockClo
         await world.assert_at_rest()
 
 
+@both
+@pytest.mark.parametrize("fallback", ["answer", "upstream"])
+async def test_deadline_that_cannot_be_kept_is_told(
+    autojump_clock: MockClock, kind: Kind, fallback: str
+) -> None:
+    """As one that has passed is: it is the caller's own, who would not learn that it is too short.
+
+    Whoever has more time waits, and gets the upstream's answer.
+    """
+    async with open_world(workers=10) as world:
+        customer = world.customer()
+        upstream = await world.upstream(always(Answer(head_seconds=1)))
+        spare = await world.upstream()
+        stands_in = ANSWER if fallback == "answer" else {"upstream": spare.url}
+        resilience = {"bulkhead": {"maxConcurrent": 1, "queueSize": 9}, "fallback": stands_in}
+        await world.route(customer, upstream, resilience=resilience)
+        await world.ask(customer)  # so long a request takes
+        visits = [world.begin(customer) for _ in range(4)]
+        await trio.sleep(0.1)
+        refused = await world.ask(customer, headers={"x-request-timeout": "2"}, kind=kind)
+        assert (refused.status, refused.code) == (503, "deadline_unreachable")
+        assert refused.took == pytest.approx(0, abs=0.01)
+        assert 3 <= int(refused.header("retry-after") or 0) <= 5
+        assert upstream.url.encode() not in refused.body
+        patient = await world.ask(customer, headers={"x-request-timeout": "9"}, kind=kind)
+        assert patient.status == 200
+        for visit in visits:
+            await visit.over.wait()
+        assert ({visit.status for visit in visits}, spare.seen().count) == ({200}, 0)
+        await world.assert_at_rest()
+
+
 async def test_answer_to_head_and_to_a_tunnel(autojump_clock: MockClock) -> None:
     """It is an answer to these as well."""
     async with open_world() as world:

@@ -140,6 +140,20 @@ async def test_quota_is_told_with_every_answer(autojump_clock: MockClock) -> Non
         assert (await world.ask(customer, target="/there")).status == 200
 
 
+async def test_refusal_by_a_part_of_the_quota_names_both(autojump_clock: MockClock) -> None:
+    """The headers have the part that this process may use; who reads on learns of the whole."""
+    async with open_world(processes=2) as world:
+        customer = world.customer(rate_limit=RateLimitRecord(4, 60.0))
+        await world.route(customer, await world.upstream())
+        visits = [await world.ask(customer) for _ in range(3)]
+        assert [visit.status for visit in visits] == [200, 200, 429]
+        assert {visit.header("x-ratelimit-limit") for visit in visits} == {"2"}
+        assert visits[2].json()["detail"] == (
+            "Your tenant may send 4 requests per 60 s; it has a part of that, 2, with the process"
+            " that answers."
+        )
+
+
 async def test_window_slides(autojump_clock: MockClock) -> None:
     """Never more than the limit in any stretch of that length."""
     async with open_world() as world:

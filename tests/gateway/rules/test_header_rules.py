@@ -18,7 +18,9 @@ from bulkhead_trio.gateway._header_rules import (
     ResponseHeaderRules,
     hops_through_us,
 )
+from bulkhead_trio.gateway._location_rules import Asked
 from bulkhead_trio.gateway.spec import RequestHeadersSpec, ResponseHeadersSpec
+from bulkhead_trio.http.client._url_rules import origin_of
 
 FACTS = RequestFacts(
     peer="203.0.113.7", scheme="http", request_id="req-1", parent_id=0xABC, timeout=1.5
@@ -329,6 +331,36 @@ def test_response_headers_are_changed_as_the_route_says() -> None:
         (b"vary", b"a"), (b"via", b"1.1 a, 1.0 bulkhead-trio"), (b"ratelimit", b"ours"),
         (b"server", b"x"), (b"vary", b"b"),
     ]  # fmt: skip
+
+
+ASKED = Asked(origin_of("http://inner.example:3001"), b"/v2", b"/api/users")
+
+
+def test_response_headers_lead_back_to_where_the_client_has_asked() -> None:
+    """In their places, and no others: a cookie or a link is what it was."""
+    inner = b"http://inner.example:3001/v2/7"
+    headers = [(b"location", inner), (b"link", inner), (b"content-location", inner), (b"a", b"b")]
+    said = ResponseHeaderRules().apply(headers, asked=ASKED)
+    assert said == [
+        (b"location", b"/api/users/7"), (b"link", inner), (b"content-location", b"/api/users/7"),
+        (b"a", b"b"), (b"via", b"1.1 bulkhead-trio"),
+    ]  # fmt: skip
+    assert ResponseHeaderRules().apply(headers)[:-1] == headers
+
+
+def test_response_headers_lead_where_the_route_says() -> None:
+    """It may have them as they are, in other words, or not at all."""
+    headers = [(b"location", b"http://inner.example:3001/v2/7")]
+    said = ResponseHeaderRules(leads_back=False).apply(headers, asked=ASKED)
+    assert said[:-1] == headers
+    for spec, wanted in (
+        (ResponseHeadersSpec(remove=("Location",)), []),
+        (ResponseHeadersSpec(set={"Location": "/x"}), [b"/x"]),
+    ):
+        said = ResponseHeaderRules(spec).apply(headers, asked=ASKED)
+        assert values(said, b"location") == wanted
+    named = [(b"connection", b"location"), *headers]
+    assert values(ResponseHeaderRules().apply(named, asked=ASKED), b"location") == []
 
 
 def test_response_headers_switch_to_a_web_socket_where_that_is_meant() -> None:

@@ -143,6 +143,22 @@ def test_path_rules_rewrite(pattern: str, replacement: str, raw: bytes, expected
     assert rewritten(rewriting(pattern, replacement), raw) == expected
 
 
+@pytest.mark.parametrize(
+    ("normal", "end", "expected"),
+    [
+        (b"/api/users/7", 10, b"/api/users"),
+        (b"/api/users/7", 11, b"/api/users"),
+        (b"/api/users", 10, b"/api/users"),
+        (b"/x", 1, b""),
+        (b"/x", 0, b""),
+    ],
+)
+def test_path_rules_know_what_they_have_taken_off(normal: bytes, end: int, expected: bytes) -> None:
+    """What can be put before a path again; nothing where nothing is stripped."""
+    assert PathRules(strips=True).taken_off(normal, end) == expected
+    assert PathRules().taken_off(normal, end) == b""
+
+
 def test_path_rules_strip_before_they_rewrite() -> None:
     """The pattern sees what is left."""
     rules = rewriting("^/v1/(.*)$", "/$1", strips=True)

@@ -26,6 +26,51 @@ def test_pattern_matches_from_the_beginning() -> None:
     assert Pattern("/[^b]*").end_of_match(b"/a\xffb") == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "only"),
+    [
+        ("^/a$", b"/a"),
+        ("/a$", b"/a"),
+        ("/(a)\\z", b"/a"),
+        ("^/a", None),
+        ("/a\\b", None),
+        ("/a\\B", None),
+        ("/[ab]$", None),
+        ("/a.*$", None),
+        (".*", None),
+        ("(?i)/a$", None),
+    ],
+)
+def test_pattern_of_one_path(text: str, only: bytes | None) -> None:
+    """Where it can match nothing else, it is known."""
+    assert Pattern(text).only_match() == only
+
+
+@pytest.mark.parametrize(
+    ("text", "is_below"),
+    [
+        ("^/a/", True),
+        ("/a/.*", True),
+        ("/a/(b|c)$", True),
+        ("(/a/b|/a/c)", True),
+        ("/a[/0]", False),
+        ("/a(/.*|0)", False),
+        ("/a", False),
+        ("/a(/.*)?", False),
+        ("/ab/", False),
+        ("/.*", False),
+        (".*", False),
+        ("(?i)/a/", False),
+    ],
+)
+def test_pattern_of_paths_that_begin_alike(text: str, is_below: bool) -> None:
+    """All that it matches is below ``/a/``, or it may be that something is not."""
+    pattern = Pattern(text)
+    assert pattern.matches_only_below(b"/a/") == is_below
+    for path in (b"/a", b"/ab/", b"/a0", b"/b", b"/A/", b"/"):
+        assert not (is_below and pattern.end_of_match(path) is not None)
+
+
 def test_pattern_that_is_bad_writes_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """Not to the process's stderr either, where RE2 would say it."""
     with pytest.raises(PatternError):

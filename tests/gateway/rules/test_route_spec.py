@@ -76,6 +76,10 @@ RIGHT = [
     ("upstreams", [{"url": "http://[::1]:8080"}]),
     ("upstreams", [{"url": "HTTP://Example.com:81/"}]),
     ("upstreams", [{"url": "http://my_service.internal"}]),
+    ("upstreams", [{"url": "http://_a._b_.example."}]),
+    ("upstreams", [{"url": f"http://{'b' * 63}.example"}]),
+    ("upstreams", [{"url": f"http://{'a.' * 126}b"}]),
+    ("upstreams", [{"url": f"http://{'a.' * 126}b./"}]),
     ("upstreams", [{"url": f"http://h{number}/"} for number in range(64)]),
     ("resilience.retry.baseDelayMs", 0),
     ("resilience.healthCheck.endpoint", "/health?deep=1"),
@@ -263,6 +267,12 @@ def test_spec_refuses_what_is_wrong(path: str, value: Any, where: str, what: str
         ("http://0x7f000001/", "spelling"),
         ("http://[::1", "no host"),
         ("http://[zz]", "no host"),
+        ("http://a..b/", "empty part"),
+        ("http://example.com..", "empty part"),
+        ("http://.", "no host"),
+        ("http://.example.com", "no host"),
+        (f"http://a.{'b' * 64}.example", "63"),
+        (f"http://{'a.' * 126}bc", "253"),
     ],
 )
 def test_spec_refuses_urls(url: str, what: str) -> None:

@@ -63,6 +63,27 @@ async def test_post_is_not_sent_again(
         assert requests == ["GET", "POST"]
 
 
+@pytest.mark.parametrize("resets", [True, False])
+async def test_caller_knows_better_than_the_method(
+    client: HTTPClient, autojump_clock: MockClock, resets: bool
+) -> None:
+    """A POST that does no more when it is sent twice is sent again; a GET that would, is not."""
+    requests: list[str] = []
+    async with upstream(ending(requests, resets=resets)) as there:
+        await client.get(there.url)
+        asked = client.request("POST", there.url, content=b"x", is_idempotent=True)
+        async with asked as response:
+            assert response.status == 200
+        assert requests == ["GET", "POST", "POST"]
+    requests.clear()
+    async with upstream(ending(requests, resets=resets)) as there:
+        await client.get(there.url)
+        with pytest.raises(UpstreamError):
+            async with client.request("GET", there.url, is_idempotent=False):
+                pass
+        assert requests == ["GET", "GET"]
+
+
 async def test_body_that_cannot_be_had_twice_is_not_sent_again(
     client: HTTPClient, autojump_clock: MockClock
 ) -> None:
