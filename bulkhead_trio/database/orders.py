@@ -44,25 +44,50 @@ UPDATE orders SET status = 'processing', attempts = attempts + 1, updated_at = n
 WHERE order_id = %s AND status IN ('queued', 'processing') RETURNING attempts
 """
 
+# An order of a tenant's has the tenant's id and a space before its user; whose has not, or whose
+# tenant is no more, is nobody's event. The amount is JSON's number with all its digits.
+_RAISE = """
+raised AS (
+    INSERT INTO events (tenant_id, type, payload)
+    SELECT t.id, 'order.' || done.status, ('{"orderId":' || to_json(done.order_id)
+        || ',"amount":' || to_json(done.amount) || ',"status":"' || done.status || '"}')::json
+    FROM done JOIN tenants AS t ON t.id = CASE
+        WHEN done.user_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} '
+        THEN left(done.user_id, 36)::uuid END
+    WHERE done.status IN ('completed', 'failed')
+    RETURNING id
+), queued AS (
+    INSERT INTO event_outbox (event_id) SELECT id FROM raised RETURNING seq
+), told AS (
+    SELECT pg_notify('bulkhead_trio_work', 'events') FROM queued
+)"""
+
 # Whoever moves the row is the one who completes the order: the row's lock makes a second one wait,
-# and then find nothing left to move. The ledger's entry commits together with that, or not at all.
-_COMPLETE = """
+# and then find nothing left to move. The ledger's entry and the event commit together with that, or
+# not at all.
+_COMPLETE = f"""
 WITH done AS (
     UPDATE orders SET status = 'completed', updated_at = now()
-    WHERE order_id = %s AND status = 'processing' RETURNING order_id, amount
-)
-INSERT INTO order_ledger (order_id, amount) SELECT order_id, amount FROM done
-"""
+    WHERE order_id = %s AND status = 'processing' RETURNING order_id, user_id, amount, status
+), booked AS (
+    INSERT INTO order_ledger (order_id, amount) SELECT order_id, amount FROM done
+), {_RAISE}
+SELECT done.order_id FROM done LEFT JOIN told ON true
+""".encode()  # noqa: S608  constants of our own
 
 _OF_THE_ORDER = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
 """What completing an order fails with when the order itself is to blame: a value that does not fit,
 a constraint, a trigger that objects."""
 
-_END_ATTEMPT = """
-UPDATE orders SET failures = failures + 1, updated_at = now(),
-    status = CASE WHEN failures + 1 >= %s THEN 'failed' ELSE 'queued' END
-WHERE order_id = %s AND status = 'processing' RETURNING failures, status = 'failed'
-"""
+_END_ATTEMPT = f"""
+WITH done AS (
+    UPDATE orders SET failures = failures + 1, updated_at = now(),
+        status = CASE WHEN failures + 1 >= %s THEN 'failed' ELSE 'queued' END
+    WHERE order_id = %s AND status = 'processing'
+    RETURNING order_id, user_id, amount, status, failures
+), {_RAISE}
+SELECT done.failures, done.status = 'failed' FROM done LEFT JOIN told ON true
+""".encode()  # noqa: S608
 
 
 @attrs.frozen

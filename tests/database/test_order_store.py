@@ -154,3 +154,78 @@ async def test_store_order_that_a_trigger_objects_to_is_to_blame(database: str) 
         with pytest.raises(psycopg.IntegrityError):
             await store.complete("order-2")
         assert await store.complete("order-1")
+
+
+def make_tenant(conninfo: str) -> str:
+    with psycopg.connect(conninfo) as connection:
+        row = connection.execute(
+            "INSERT INTO tenants (name, tier) VALUES ('t', 'free') RETURNING id::text"
+        ).fetchone()
+    assert row is not None
+    tenant_id: str = row[0]
+    return tenant_id
+
+
+def events_in(conninfo: str) -> list[tuple[str, str, str]]:
+    """Tenant, type and payload of each event that is in the outbox."""
+    with psycopg.connect(conninfo) as connection:
+        return connection.execute(
+            "SELECT e.tenant_id::text, e.type, e.payload::text FROM event_outbox AS o "
+            "JOIN events AS e ON e.id = o.event_id ORDER BY o.seq"
+        ).fetchall()
+
+
+async def test_store_completing_a_tenants_order_raises_an_event(database: str) -> None:
+    """In the same transaction, once, with every digit of the amount."""
+    amount = "12345678901234567890.000000000000000001"
+    tenant = make_tenant(database)
+    async with opened(database) as store:
+        await store.insert(Order('order "1"', f"{tenant} user 7", Decimal(amount), 1))
+        assert not await store.complete('order "1"')
+        await store.begin('order "1"')
+        assert await store.complete('order "1"')
+        assert not await store.complete('order "1"')
+    payload = f'{{"orderId":"order \\"1\\"","amount":{amount},"status":"completed"}}'
+    assert events_in(database) == [(tenant, "order.completed", payload)]
+
+
+async def test_store_giving_a_tenants_order_up_raises_an_event(database: str) -> None:
+    """When it is given up, not when it goes back."""
+    tenant = make_tenant(database)
+    async with opened(database) as store:
+        await store.insert(Order("order-1", f"{tenant} user", Decimal("5"), 1))
+        await store.begin("order-1")
+        assert await store.end_attempt("order-1", most_failures=2) == EndedAttempt(1, False)
+        assert events_in(database) == []
+        await store.begin("order-1")
+        assert await store.end_attempt("order-1", most_failures=2) == EndedAttempt(2, True)
+    payload = '{"orderId":"order-1","amount":5,"status":"failed"}'
+    assert events_in(database) == [(tenant, "order.failed", payload)]
+
+
+@pytest.mark.parametrize(
+    "user",
+    ["user-7", "{tenant}", "{tenant}x user", "00000000-0000-4000-8000-00000000000a user",
+     "x {tenant} user", "zzzzzzzz-0000-4000-8000-00000000000a user"],
+)  # fmt: skip
+async def test_store_order_of_no_tenant_raises_no_event(database: str, user: str) -> None:
+    """Nor one of a tenant that is no more; it is completed all the same."""
+    tenant = make_tenant(database)
+    async with opened(database) as store:
+        await store.insert(Order("order-1", user.format(tenant=tenant), Decimal("5"), 1))
+        await store.begin("order-1")
+        assert await store.complete("order-1")
+    assert events_in(database) == []
+
+
+async def test_store_order_that_cannot_be_booked_raises_no_event(database: str) -> None:
+    """Both or neither."""
+    tenant = make_tenant(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("ALTER TABLE order_ledger ADD CHECK (amount < 100)")
+    async with opened(database) as store:
+        await store.insert(Order("order-1", f"{tenant} user", Decimal("500"), 1))
+        await store.begin("order-1")
+        with pytest.raises(psycopg.IntegrityError):
+            await store.complete("order-1")
+    assert events_in(database) == []
