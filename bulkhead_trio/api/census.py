@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from bulkhead_trio.observe.delivery_snapshots import DeliverySnapshot
 from bulkhead_trio.observe.gateway_snapshots import GatewaySnapshot
 from bulkhead_trio.observe.metrics import Durations
 from bulkhead_trio.observe.snapshots import (
@@ -41,6 +42,7 @@ class ProcessReader:
         durations: of the tiers' requests since the start.
         serving: reads the numbers of the servers.
         gateway: reads those of the gateway; ``None`` without one.
+        deliveries: reads those of the deliveries; ``None`` without any.
     """
 
     tiers: Mapping[str, Tier[Any]]
@@ -48,6 +50,7 @@ class ProcessReader:
     durations: Durations
     serving: Callable[[], ServingSnapshot] = ServingSnapshot
     gateway: GatewayReader | None = None
+    deliveries: Callable[[], DeliverySnapshot] | None = None
 
     def read(self) -> ProcessSnapshot:
         """What they are now."""
@@ -66,6 +69,7 @@ class ProcessReader:
             orders=self._orders(),
             serving=self.serving(),
             gateway=gateway,
+            deliveries=None if self.deliveries is None else self.deliveries(),
         )
 
     def _orders(self) -> DeskSnapshot:

@@ -28,7 +28,7 @@ from bulkhead_trio.api.routes import OwnPaths, Resource, Route, begin, finish
 from bulkhead_trio.http.engine.errors import ClientGone
 from bulkhead_trio.http.extensions import CANCELS, extensions_of
 
-PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads"})
+PROBES = frozenset({"/health", "/ready", "/metrics", "/metrics/bulkheads", "/metrics/deliveries"})
 """Answered while draining too: they are how an operator sees that it drains."""
 
 
@@ -56,7 +56,7 @@ class DataPlane:
         self._app = app
         self._gate = gate
         self._gateway = gateway
-        self._own = OwnPaths(route for resource in resources for route in resource.routes())
+        self._own = OwnPaths(route.path for resource in resources for route in resource.routes())
         self._max_body_bytes = max_body_bytes
         self._routes = {
             (route.method, route.path): route

@@ -11,6 +11,7 @@ from bulkhead_trio.api.admin import AdminGuard
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
 from bulkhead_trio.observe._totals_rules import total
+from bulkhead_trio.observe.delivery_metrics import delivery_exposition
 from bulkhead_trio.observe.gateway_metrics import gateway_exposition
 from bulkhead_trio.observe.latency import quantiles
 from bulkhead_trio.observe.metrics import exposition
@@ -59,6 +60,9 @@ class MetricsResource:
         """Prometheus's text format."""
         census = await self._census.take()
         pieces = [exposition(census, reasons=self._reasons)]
+        deliveries = [each.deliveries for each in census.processes if each.deliveries is not None]
+        if deliveries:
+            pieces.append(delivery_exposition(deliveries))
         gateways = [each.gateway for each in census.processes if each.gateway is not None]
         if gateways:
             for piece in gateway_exposition(gateways):

@@ -13,6 +13,10 @@ from typing import TypeVar
 
 import attrs
 
+from bulkhead_trio.observe._delivery_totals_rules import (
+    continued_deliveries,
+    delivery_counters,
+)
 from bulkhead_trio.observe._gateway_totals_rules import (
     continued_gateway,
     gateway_counters,
@@ -40,9 +44,10 @@ _SUMS = (
 
 
 def total(census: Census) -> ProcessSnapshot:
-    """All processes that answered, as if they were one, but for their gateways.
+    """All processes that answered, as if they were one, but for their gateways and deliveries.
 
-    Those have more numbers than all else together, and few want them: `total_gateway`.
+    Those have more numbers than all else together, and few want them: `total_gateway`,
+    `total_deliveries`.
     """
     parts = census.processes
     names = dict.fromkeys(name for process in parts for name in process.tiers)
@@ -125,6 +130,7 @@ def counters(process: ProcessSnapshot) -> ProcessSnapshot:
             log_lines_dropped=process.serving.log_lines_dropped,
         ),
         gateway=None if process.gateway is None else gateway_counters(process.gateway),
+        deliveries=None if process.deliveries is None else delivery_counters(process.deliveries),
     )
 
 
@@ -143,8 +149,13 @@ def continued(process: ProcessSnapshot, past: ProcessSnapshot | None) -> Process
     gateway = process.gateway
     if gateway is not None and past.gateway is not None:
         gateway = continued_gateway(gateway, past.gateway)
+    deliveries = process.deliveries
+    if deliveries is not None and past.deliveries is not None:
+        deliveries = continued_deliveries(deliveries, past.deliveries)
     serving = total_serving([process.serving, past.serving])
-    return attrs.evolve(process, tiers=tiers, serving=serving, gateway=gateway)
+    return attrs.evolve(
+        process, tiers=tiers, serving=serving, gateway=gateway, deliveries=deliveries
+    )
 
 
 def _total_limit(parts: Sequence[RateLimitSnapshot]) -> RateLimitSnapshot | None:

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 
 import attrs
 
+from bulkhead_trio.observe.delivery_snapshots import DeliverySnapshot
 from bulkhead_trio.observe.gateway_snapshots import GatewaySnapshot
 from bulkhead_trio.policies.breaker import BreakerStatistics
 
@@ -123,6 +124,7 @@ class ProcessSnapshot:
         worker: which one it is, from 0.
         tiers: by name, in the order of their declaration.
         gateway: ``None`` while there is none.
+        deliveries: likewise.
     """
 
     worker: int = 0
@@ -130,6 +132,7 @@ class ProcessSnapshot:
     orders: DeskSnapshot = DeskSnapshot()
     serving: ServingSnapshot = ServingSnapshot()
     gateway: GatewaySnapshot | None = None
+    deliveries: DeliverySnapshot | None = None
 
 
 @attrs.frozen

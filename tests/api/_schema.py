@@ -67,7 +67,7 @@ def _check_value(schema: Any, value: Any, at: str) -> None:
         assert value in schema["enum"], f"{at}: {value!r}"
     if "const" in schema:
         assert value == schema["const"], f"{at}: {value!r}"
-    if "minLength" in schema or "maxLength" in schema:
+    if value is not None and ("minLength" in schema or "maxLength" in schema):
         assert schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)), at
     if "exclusiveMinimum" in schema:
         assert value > schema["exclusiveMinimum"], f"{at}: {value!r}"

@@ -15,6 +15,7 @@ from bulkhead_trio.api.admin import AdminDoor, AdminGuard
 from bulkhead_trio.api.audit import AuditResource
 from bulkhead_trio.api.census import Alone, ProcessReader
 from bulkhead_trio.api.data import DataResource
+from bulkhead_trio.api.delivery_metrics import DeliveryMetricsResource
 from bulkhead_trio.api.description import DescriptionResource
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits
@@ -31,6 +32,7 @@ from bulkhead_trio.database.audit import AuditStore
 from bulkhead_trio.database.changes import Changed
 from bulkhead_trio.database.routes import RouteStore
 from bulkhead_trio.database.tenants import TenantStore
+from bulkhead_trio.delivery.events import EventWriter
 from bulkhead_trio.http.client.network import NetworkPolicy
 from bulkhead_trio.observe.metrics import Durations
 from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
@@ -47,6 +49,7 @@ from bulkhead_trio.testing import (
 )
 from bulkhead_trio.tiers import Tier, says_nothing_of_the_database
 
+from ._deliveries import Stores, delivery_resources, make_door
 from ._schema import check, resolve
 
 TIERS = ("free", "pro", "enterprise")
@@ -54,7 +57,7 @@ ADMIN_KEY = "the-admin-key"
 
 PATHS = (
     "/api/data", "/api/metrics", "/health", "/ready", "/metrics/bulkheads", "/metrics",
-    "/openapi.json", "/docs",
+    "/metrics/deliveries", "/openapi.json", "/docs",
 )  # fmt: skip
 """What anybody can ``GET`` without knowing more."""
 
@@ -66,7 +69,18 @@ ADMIN_OPERATIONS = (
     "DELETE /admin/routes/{id}", "GET /admin/routes/{id}/health", "GET /admin/audit",
 )  # fmt: skip
 
-ALL_PATHS = ("/api/orders", "/api/orders/{orderId}", *ADMIN_OPERATIONS, *PATHS)
+TENANT_OPERATIONS = (
+    "POST /api/events", "GET /api/events/{id}", "POST /api/webhooks", "GET /api/webhooks",
+    "GET /api/webhooks/{id}", "PATCH /api/webhooks/{id}", "DELETE /api/webhooks/{id}",
+    "POST /api/webhooks/{id}/secret", "POST /api/webhooks/{id}/test", "GET /api/deliveries",
+    "GET /api/deliveries/{id}", "POST /api/deliveries/{id}/replay", "GET /api/dead-letters",
+    "POST /api/dead-letters/replay", "GET /api/dead-letters/{id}",
+    "POST /api/dead-letters/{id}/replay", "POST /api/notifications", "GET /api/notifications/{id}",
+)  # fmt: skip
+
+ALL_PATHS = (
+    "/api/orders", "/api/orders/{orderId}", *TENANT_OPERATIONS, *ADMIN_OPERATIONS, *PATHS,
+)  # fmt: skip
 """Every operation; where a path has several, with its method."""
 
 GENERAL_HEADERS = {
@@ -112,11 +126,19 @@ def make_world(*, is_public: bool = True, rate_limit: int = 100, query_seconds: 
         HealthResource({"database": database_answers}, gate),
         DataResource(tiers, TierResolver(TIERS, trust_header=is_public), allow_force_error=True),
         OrdersResource(desk, ApiKeyGuard(is_required=not is_public), census),
+        *tenant_resources(Pool("deliveries", database.connect, max_size=1)),
         *admin_resources(Pool("ops", database.connect, max_size=1), guard),
+        DeliveryMetricsResource(census, guard),
         MetricsResource(census, guard, reasons=()),
         DescriptionResource(version="1.2.3", tiers=TIERS, guard=guard),
     )
     return World(database, orders, desk, tiers, gate, resources)
+
+
+def tenant_resources(pool: Pool[Any]) -> tuple[Resource, ...]:
+    """What tenants ask of the deliveries; a scripted database can answer none of it."""
+    stores = Stores.on(pool)
+    return delivery_resources(stores, EventWriter(stores.events), make_door(None)[0])
 
 
 def admin_resources(pool: Pool[Any], guard: AdminGuard) -> tuple[Resource, ...]:

@@ -9,6 +9,7 @@ from bulkhead_trio.api._openapi._admin_schemas import (
     admin_parameters,
     admin_schemas,
 )
+from bulkhead_trio.api._openapi._delivery_schemas import delivery_parameters, delivery_schemas
 from bulkhead_trio.api._openapi._objects import counted, described_object, measured
 from bulkhead_trio.api._openapi._order_schemas import order_schemas
 from bulkhead_trio.api._openapi.errors import JSON, problem_schema
@@ -99,6 +100,7 @@ def parameters(tiers: Sequence[str]) -> JSON:
             "example": _TRACEPARENT,
         },
         **admin_parameters(),
+        **delivery_parameters(),
     }
 
 
@@ -185,6 +187,7 @@ def schemas(tiers: Sequence[str]) -> JSON:
         "Row": _row(),
         "TierStatistics": _tier_statistics(),
         **order_schemas(),
+        **delivery_schemas(),
         **admin_schemas(tiers),
     }
 

@@ -29,6 +29,11 @@ More members may come to any JSON object; nothing that is described here is rena
 _TAGS = (
     ("Data", "What tenants ask for."),
     ("Orders", "Accepted once they are safe in the database, completed exactly once."),
+    ("Events", "What has happened, for whoever wants to be told of it."),
+    ("Webhooks", "Where to be told of events: signed, tried again for days, one after the other."),
+    ("Deliveries", "Where each event went, every try included."),
+    ("Dead letters", "What was given up, until it is tried again."),
+    ("Notifications", "Messages to people and programs, by mail or HTTP."),
     ("Tenants", "For operators: who may come, with which keys and limits."),
     ("Routes", "For operators: where tenants' requests go, and what protects the way."),
     ("Audit", "For operators: who changed what."),

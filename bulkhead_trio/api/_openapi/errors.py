@@ -95,8 +95,9 @@ MEANINGS: dict[str, Meaning] = {
         "Specified method is invalid for this resource",
     ),
     "conflict": Meaning(
-        "It contradicts what is there: another order has this id, or what is to be changed has "
-        "another version by now than `If-Match` names.",
+        "It contradicts what is there: another order has this id, what is to be changed has "
+        "another version by now than `If-Match` names, there are as many webhooks as there may be, "
+        "or what is to be replayed is still on its way.",
         "There is another order with this id.",
         instance="/api/orders",
     ),
@@ -115,6 +116,11 @@ MEANINGS: dict[str, Meaning] = {
         "The body is of another media type than JSON.",
         "Send the body as application/json.",
         instance="/api/orders",
+    ),
+    "idempotency_mismatch": Meaning(
+        "The `Idempotency-Key` was used before, with something else; nothing was accepted.",
+        "This Idempotency-Key was used before, with another content.",
+        instance="/api/events",
     ),
     "rate_limited": Meaning(
         "The quota, a tier's, a tenant's or a user's, is used up for now, or too many wrong admin "
@@ -167,6 +173,12 @@ MEANINGS: dict[str, Meaning] = {
         "was tried. `retryAfter` is what is left of the cooldown.",
         "{tier} is open",
         retry_after=12,
+    ),
+    "channel_unavailable": Meaning(
+        "The notification's channel is not configured on this server.",
+        "This server has no mail server: SMTP_URL is not set.",
+        retry_after=60,
+        instance="/api/notifications",
     ),
     "database_unavailable": Meaning(
         "PostgreSQL is away, or went away; also what `force_error` brings about.",

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bulkhead_trio.api._openapi.components import QUOTA_HEADERS
+from bulkhead_trio.api._openapi.deliveries import (
+    dead_letter_operations,
+    delivery_metrics_operation,
+    delivery_operations,
+    event_operations,
+    notification_operations,
+)
 from bulkhead_trio.api._openapi.errors import JSON
 from bulkhead_trio.api._openapi.gateway_routes import route_operations
 from bulkhead_trio.api._openapi.operation import Operation, answer, curl, samples_with_key
 from bulkhead_trio.api._openapi.orders import order_operations
 from bulkhead_trio.api._openapi.tenants import audit_operations, tenant_operations
+from bulkhead_trio.api._openapi.webhooks import webhook_operations
 from bulkhead_trio.api.metrics import PROMETHEUS_TEXT
 
 _DATA_CODES = (
@@ -29,11 +37,17 @@ def operations(tiers: Sequence[str]) -> tuple[Operation, ...]:
     return (
         _data(tiers),
         *order_operations(),
+        *event_operations(),
+        *webhook_operations(),
+        *delivery_operations(),
+        *dead_letter_operations(),
+        *notification_operations(),
         *tenant_operations(tiers[0]),
         *route_operations(),
         *audit_operations(tiers[0]),
         *_probes(),
         *_metrics(tiers[0]),
+        delivery_metrics_operation(),
         *_description(),
     )
 
