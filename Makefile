@@ -5,14 +5,14 @@ BIN    := $(VENV)/bin
 FUZZ_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-DETERMINISTIC := tests/policies tests/tenancy tests/tiers tests/gateway tests/state tests/orders tests/api tests/observe tests/testing \
+DETERMINISTIC := tests/policies tests/tenancy tests/tiers tests/gateway tests/delivery tests/state tests/orders tests/api tests/observe tests/testing \
 	tests/config tests/examples tests/bench tests/workers tests/test_exports.py tests/test_rules_purity.py \
 	tests/database/test_pool.py tests/database/test_migration_rules.py
 
-.PHONY: help serve test quick check format bench bench-http bench-gateway overhead mutation fuzz soak clean
+.PHONY: help serve test quick check format bench bench-http bench-gateway bench-delivery overhead mutation fuzz soak clean
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # One stamp an extra, so that serving does not wait for the tools of tests and benchmarks.
 $(VENV)/.python:
@@ -57,6 +57,9 @@ bench-http: $(VENV)/.bench ## the speed of the HTTP data plane beside its peers;
 
 bench-gateway: $(VENV)/.bench ## the gateway as a proxy beside its peers; needs wrk, and Node.js, nginx, haproxy for some of them
 	@$(BIN)/python -m bench.gateway
+
+bench-delivery: $(VENV)/.bench ## events and webhooks from end to end, and what a claim costs with a million rows waiting
+	@$(BIN)/python -m bench.delivery
 
 overhead: $(VENV)/.bench ## what each policy costs, beside its peers: a table and JSON in bench/results/
 	@$(BIN)/python -m bench.overhead

@@ -15,6 +15,7 @@ import trio
 from bulkhead_trio.api.admin import AdminGuard
 from bulkhead_trio.api.census import Alone, ProcessReader
 from bulkhead_trio.api.data import DataResource
+from bulkhead_trio.api.delivery_metrics import DeliveryMetricsResource
 from bulkhead_trio.api.description import DescriptionResource
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.edge import Edge, RequestLimits
@@ -24,8 +25,11 @@ from bulkhead_trio.api.metrics import MetricsResource
 from bulkhead_trio.api.orders import OrdersResource
 from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.api.routes import Resource
+from bulkhead_trio.app.delivery import Deliveries, open_deliveries
+from bulkhead_trio.app.domain_events import TierBreakerNews, order_news
 from bulkhead_trio.app.gateway import Gateway, Ledger, open_gateway, open_ledger
 from bulkhead_trio.app.ground import CONNECT_SECONDS, Ground
+from bulkhead_trio.app.identities import open_identities
 from bulkhead_trio.config import Settings, TierSettings
 from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool
 from bulkhead_trio.database.orders import PostgresOrderStore
@@ -38,7 +42,7 @@ from bulkhead_trio.observe.logs import log_outlet
 from bulkhead_trio.observe.metrics import Durations
 from bulkhead_trio.observe.outlet import Outlet
 from bulkhead_trio.observe.snapshots import CensusTaker, ServingSnapshot
-from bulkhead_trio.orders import OrderDesk, OrderLimits, is_failure_of_the_store
+from bulkhead_trio.orders import OrderDesk, OrderEnded, OrderLimits, is_failure_of_the_store
 from bulkhead_trio.policies.breaker import BreakerTransition, CircuitBreaker, Consecutive
 from bulkhead_trio.policies.compartment import Compartment, SupervisorCrashed
 from bulkhead_trio.policies.queue import FairQueue
@@ -102,15 +106,30 @@ async def open_application(
         fronts: list[Front] = []
         durations = Durations()
         ledger = await stack.enter_async_context(open_ledger(settings, ground, workers=workers))
+        identities = await stack.enter_async_context(
+            open_identities(settings, ground.secret_key, ledger.shared)
+        )
+        deliveries = await stack.enter_async_context(
+            open_deliveries(
+                settings, ground, ledger, _key_guard(settings, ledger), identities, worker=worker
+            )
+        )
+        publish = deliveries.delivery.domain.publish
         for tier_settings in settings.tiers:
-            tier = _make_tier(tier_settings, ground.conninfo, durations, ledger.directory.weight_of)
+            tier = _make_tier(
+                tier_settings,
+                ground.conninfo,
+                durations,
+                ledger.directory.weight_of,
+                TierBreakerNews(tier_settings.name, publish),
+            )
             tiers[tier.name] = tier
             await nursery.start(tier.run)
         operations = create_pool(
             "ops", PoolSettings(ground.conninfo, OPERATIONS_CONNECTIONS, CONNECT_SECONDS)
         )
         await nursery.start(operations.run)
-        desk = await _open_order_desk(settings, ground.conninfo, nursery)
+        desk = await _open_order_desk(settings, ground.conninfo, nursery, order_news(publish))
         access_log = open_access_log(
             level=settings.log_level, format=settings.log_format, always=logged
         )
@@ -125,16 +144,25 @@ async def open_application(
             trusted_proxies=settings.trusted_proxies,
         )
         gateway = await stack.enter_async_context(
-            open_gateway(settings, ledger, tiers, gate, guard, worker=worker, workers=workers)
+            open_gateway(
+                settings, ledger, tiers, gate, guard, identities, worker=worker, workers=workers
+            )
         )
         reader = ProcessReader(
-            tiers, desk, durations, lambda: _serving(fronts, outlet), gateway.numbers
+            tiers,
+            desk,
+            durations,
+            lambda: _serving(fronts, outlet),
+            gateway.numbers,
+            deliveries.snapshot,
         )
         census = make_census(reader)
         yield _compose(
             settings, tiers, operations, desk, gate, guard, census, fronts, access_log, ledger,
-            gateway,
+            gateway, deliveries,
         )  # fmt: skip
+        # While nothing is cancelled: deliveries under way may end, and say how they ended.
+        await stack.aclose()
         nursery.cancel_scope.cancel()
 
 
@@ -150,6 +178,7 @@ def _compose(
     access_log: AccessLog,
     ledger: Ledger,
     gateway: Gateway,
+    deliveries: Deliveries,
 ) -> Application:
     async def database_answers() -> None:
         async with operations.acquire() as connection:
@@ -169,6 +198,8 @@ def _compose(
         MetricsResource(census, guard, reasons=REFUSALS),
         DescriptionResource(version=version("bulkhead-trio"), tiers=names, guard=guard),
         *gateway.resources,
+        *deliveries.resources,
+        DeliveryMetricsResource(census, guard),
     )
     app: Any = create_quart_app(
         resources,
@@ -194,6 +225,7 @@ def _make_tier(
     conninfo: str,
     durations: Durations,
     weight: Callable[[Hashable], float],
+    news: Callable[[BreakerTransition], None],
 ) -> Tier[Connection]:
     limiter = None
     if settings.rate_limit is not None:
@@ -216,7 +248,7 @@ def _make_tier(
             window=Consecutive(settings.failure_threshold),
             wait_in_open=settings.cooldown,
             ignore=says_nothing_of_the_database,
-            listeners=(_log_transition,),
+            listeners=(_log_transition, news),
         ),
         pool=create_pool(
             settings.name, PoolSettings(conninfo, settings.connections, settings.timeout)
@@ -225,7 +257,12 @@ def _make_tier(
     )
 
 
-async def _open_order_desk(settings: Settings, conninfo: str, nursery: trio.Nursery) -> OrderDesk:
+async def _open_order_desk(
+    settings: Settings,
+    conninfo: str,
+    nursery: trio.Nursery,
+    news: Callable[[OrderEnded], None],
+) -> OrderDesk:
     limits = OrderLimits(
         workers=settings.orders_workers,
         queue=settings.orders_queue,
@@ -244,7 +281,8 @@ async def _open_order_desk(settings: Settings, conninfo: str, nursery: trio.Nurs
         record=is_failure_of_the_store,
         listeners=(_log_transition,),
     )
-    desk = OrderDesk(PostgresOrderStore(pool), limits=limits, breaker=breaker)
+    store = PostgresOrderStore(pool)
+    desk = OrderDesk(store, limits=limits, breaker=breaker, listeners=(news,))
     await nursery.start(pool.run)
     await nursery.start(desk.run)
     return desk

@@ -34,6 +34,7 @@ from bulkhead_trio.gateway.reports import UpstreamHealthChanged
 from bulkhead_trio.gateway.routing import RouteHealth, Routing
 from bulkhead_trio.gateway.traffic import Traffic
 from bulkhead_trio.http.client import ClientLimits, HTTPClient
+from bulkhead_trio.http.client.identity import Identities
 from bulkhead_trio.http.client.network import NetworkPolicy, guarded_resolve
 from bulkhead_trio.state import (
     LocalTenantLimits,
@@ -155,6 +156,7 @@ async def open_gateway(
     tiers: Mapping[str, Tier[Any]],
     gate: DrainGate,
     guard: AdminGuard,
+    identities: Identities,
     *,
     worker: int,
     workers: int,
@@ -167,6 +169,7 @@ async def open_gateway(
         tiers: by name.
         gate: counts requests under way.
         guard: knows the admin key.
+        identities: as whom requests may go out.
         worker: the number of this process, from 0.
         workers: how many processes this server is. Tenants' limits are divided among them, unless
             Redis counts for all.
@@ -187,7 +190,7 @@ async def open_gateway(
         board=None if shared is None else shared.health,
         make_breaker=local_breaker if shared is None else shared.breakers.breaker,
     )
-    routing, traffic = Routing(ledger.routes, groups), Traffic()
+    routing, traffic = Routing(ledger.routes, groups, identities), Traffic()
     proxy = Proxy(
         routing,
         client,
@@ -227,6 +230,7 @@ async def open_gateway(
                     check_url=policy.check_url,
                     health=RouteHealth(groups, _utc_now),
                     changed=changed,
+                    identities={name: each.audience for name, each in identities.items()},
                 ),
                 AuditResource(ledger.audit, door),
             ),

@@ -11,6 +11,7 @@ from bulkhead_trio.cli._failures import Commands
 from bulkhead_trio.cli._options import config_option
 from bulkhead_trio.cli.config import config
 from bulkhead_trio.cli.db import db
+from bulkhead_trio.cli.deliveries import deliveries
 from bulkhead_trio.cli.doctor import doctor
 from bulkhead_trio.cli.gateway import gateway
 from bulkhead_trio.cli.serve import serve
@@ -32,6 +33,7 @@ def main(config_path: object) -> None:
       bulkhead-trio config show                  what is configured, and why
       bulkhead-trio tenants create acme --tier pro
       bulkhead-trio gateway export > gateway.toml
+      bulkhead-trio deliveries list --dead       what has not arrived
 
     Every setting is a variable of the environment or a key of a TOML file; options win over
     variables, variables over the file.
@@ -41,5 +43,5 @@ def main(config_path: object) -> None:
     """
 
 
-for _command in (serve, db, config, doctor, tenants, gateway):
+for _command in (serve, db, config, doctor, tenants, gateway, deliveries):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""What `doctor` finds by asking: the address to listen on, and the database."""
+"""What `doctor` finds by asking: the address to listen on, the database, the mail server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import trio
 
 from bulkhead_trio.app.opening import listen_address
 from bulkhead_trio.cli._checks import Check
+from bulkhead_trio.cli._delivery_checks import check_mail, check_secrets
 from bulkhead_trio.cli._failures import expected_lines, one_line
 from bulkhead_trio.cli._running import open_connection
 from bulkhead_trio.config import Address, Bind, PassedDescriptor, Settings, SocketPath
@@ -21,7 +22,11 @@ DATABASE_SECONDS = 60.0
 
 async def check_services(settings: Settings) -> list[Check]:
     """Every check of this module."""
-    return [*await check_ports(settings), *await check_database(settings)]
+    return [
+        *await check_ports(settings),
+        *await check_database(settings),
+        *await check_mail(settings),
+    ]
 
 
 async def check_ports(settings: Settings) -> list[Check]:
@@ -53,7 +58,7 @@ async def _check_address(variable: str, bind: Bind) -> Check:
 
 
 async def check_database(settings: Settings) -> list[Check]:
-    """Whether the database answers, is up to date, and has room for the tiers.
+    """Whether the database answers, is up to date, has room, and what is sealed in it opens.
 
     The embedded server is started for this, and stopped again unless somebody else uses it.
     """
@@ -66,6 +71,8 @@ async def check_database(settings: Settings) -> list[Check]:
                 checks.append(await _check_version(connection, subject))
                 checks.append(await _check_migrations(connection))
                 checks.append(await _check_room(connection, settings))
+                if checks[1].outcome == "ok":  # the tables are there
+                    checks.append(await check_secrets(connection, settings))
     except Exception as error:
         findings = expected_lines(error)
         if findings is None:

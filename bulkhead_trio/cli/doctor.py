@@ -22,9 +22,10 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(read: Read) -> None:
     """Look whether `serve` would run here, and say what to do if not.
 
-    Looks at Python, the configuration, DATA_DIR, the limit on open files, the port, and the
-    database: whether it answers, its migrations, its connection limit. An embedded database is
-    started for this (made, where there is none yet) and stopped again unless somebody uses it.
+    Looks at Python, the configuration, DATA_DIR, the limit on open files, the port, the mail
+    server, and the database: whether it answers, its migrations, its connection limit, whether
+    SECRET_KEY opens what is sealed in it. An embedded database is started for this (made, where
+    there is none yet) and stopped again unless somebody uses it.
 
     \b
     Examples:

@@ -8,6 +8,7 @@ other only when each is right by itself, and would bring models that are not att
 """
 
 from bulkhead_trio.config._binds import Address, Bind, PassedDescriptor, SocketPath
+from bulkhead_trio.config._identity import IdentitySettings
 from bulkhead_trio.config.loader import Explanation, explain_settings, load_settings
 from bulkhead_trio.config.mistakes import ConfigurationError, Mistake
 from bulkhead_trio.config.settings import DEFAULT_TIERS, Settings, TierSettings
@@ -18,6 +19,7 @@ __all__ = [
     "Bind",
     "ConfigurationError",
     "Explanation",
+    "IdentitySettings",
     "Mistake",
     "PassedDescriptor",
     "Settings",

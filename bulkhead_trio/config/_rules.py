@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -23,11 +24,17 @@ PORTS = (0, 65_535)
 SHOWN_CHARACTERS = 60
 """How much of a wrong value a mistake repeats: enough to find it, never a screenful."""
 
+MOST_LOCAL_CHARACTERS = 64
+"""Of a mail address before its ``@``: RFC 5321, 4.5.3.1.1."""
+
 # Longer digit strings are refused before int() and float() see them: int() has a limit of its own.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,19}(\.[0-9]{0,19})?|\.[0-9]{1,19})(e[+-]?[0-9]{1,3})?", re.I)
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I | re.ASCII)
+# What RFC 5321 calls a dot-string; quoted ones are for nobody who sends from a program.
+_MAILBOX = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.I | re.A)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?", re.I | re.ASCII)
 
 
@@ -169,6 +176,26 @@ def listed(rule: Rule[T], *, most: int) -> Rule[tuple[T, ...]]:
         return tuple(rule(entry) for entry in found)
 
     return with_many
+
+
+def tenant_id(value: object) -> uuid.UUID:
+    """A tenant's id."""
+    if isinstance(value, uuid.UUID):
+        return value
+    found = value.strip() if isinstance(value, str) else ""
+    if not _UUID.fullmatch(found):
+        raise ValueError(f"must be ids of tenants (UUIDs), not {shown(value)}")
+    return uuid.UUID(found)
+
+
+def mail_address(value: object) -> str:
+    """A mail address alone, without a name before it: ``local@host``, ASCII, as SMTP says it."""
+    found = value.strip() if isinstance(value, str) else ""
+    local, _, domain = found.rpartition("@")
+    is_host = bool(_HOST_NAME.fullmatch(domain)) and ".." not in domain
+    if len(local) > MOST_LOCAL_CHARACTERS or not _MAILBOX.fullmatch(local) or not is_host:
+        raise ValueError(f"must be a mail address such as alerts@example.com, not {shown(value)}")
+    return found
 
 
 def network(value: object) -> Network:

@@ -18,6 +18,8 @@ _CONNINFO_SECRET = re.compile(
     r"([a-z_]*(?:pass|secret|token|_key)[a-z_]*\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)+)", re.I
 )
 
+_STARTTLS = re.compile("starttls=(require|try|never)")
+
 
 def mask_all(_: str) -> str:
     """A secret as it may be shown: not even its length."""
@@ -71,6 +73,24 @@ def url(*schemes: str, hostless: Sequence[str] = ()) -> Rule[str]:
         return found
 
     return rule
+
+
+def smtp_url(value: object) -> str:
+    """A mail server: ``smtp://[user:password@]host[:port][?starttls=require]``, or ``smtps://``."""
+    found = url("smtp", "smtps")(value)
+    parts = urlsplit(found)
+    if parts.path not in ("", "/") or parts.fragment:
+        raise ValueError("must have nothing but a query after the host and port")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if password and not user:
+        raise ValueError("must have a user where it has a password")
+    if not (user + password).isascii() or not (user + password).isprintable():
+        raise ValueError("must have a user and a password of visible ASCII characters")
+    if parts.query and (parts.scheme == "smtps" or not _STARTTLS.fullmatch(parts.query)):
+        raise ValueError(
+            "must have no other query than starttls=require, try or never, and none with smtps://"
+        )
+    return found
 
 
 def database_url(value: object) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import attrs
 
+from bulkhead_trio.config._identities import variable_of
 from bulkhead_trio.config._tiers import Declared
 from bulkhead_trio.config.loader import Explanation
 from bulkhead_trio.config.settings import TIER_VARIABLES, VARIABLES
@@ -23,7 +24,7 @@ class Row(NamedTuple):
 
 
 def rows(explanation: Explanation) -> Iterator[Row]:
-    """Every variable of the settings, secrets masked, then every tier's."""
+    """Every variable of the settings, secrets masked, then every tier's and every identity's."""
     settings, origins = explanation.settings, explanation.origins
     for name in VARIABLES:
         variable = name.upper()
@@ -34,6 +35,12 @@ def rows(explanation: Explanation) -> Iterator[Row]:
             variable = f"{prefix}__{name.upper()}"
             value = _written(attrs.asdict(tier)[name])
             yield Row(variable, value, origins.get(variable, DEFAULT))
+    for identity in settings.identities:
+        prefix = variable_of(identity.name)
+        for name, value in identity.shown():
+            variable = f"{prefix}__{name.upper()}"
+            origin = origins.get(variable) or origins.get(f"{variable}_FILE", DEFAULT)
+            yield Row(variable, value, origin)
 
 
 def _written(value: object) -> str:

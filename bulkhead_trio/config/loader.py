@@ -10,14 +10,24 @@ from typing import Any
 import attrs
 
 from bulkhead_trio.config._binds import Address
+from bulkhead_trio.config._identities import TABLE, read_identities
+from bulkhead_trio.config._identity import IdentitySettings
 from bulkhead_trio.config._rules import is_blank
 from bulkhead_trio.config._tiers import Declared, Raw, no_such, printable, read_tiers
 from bulkhead_trio.config.certificates import pair_mistakes
 from bulkhead_trio.config.mistakes import ConfigurationError, Mistake
-from bulkhead_trio.config.settings import VARIABLES, Settings, TierSettings
+from bulkhead_trio.config.settings import (
+    LEASE_MARGIN_SECONDS,
+    VARIABLES,
+    Settings,
+    TierSettings,
+)
 
 FILE_VARIABLE = "BULKHEAD_CONFIG"
 """Names the TOML file where ``--config`` does not."""
+
+DIVIDED = ("orders_connections", "orders_workers", "orders_queue", "orders_burst", "events_burst")
+"""What each worker process must get at least one of."""
 
 ENVIRONMENT = "the environment"
 COMMAND_LINE = "the command line"
@@ -78,6 +88,7 @@ def explain_settings(
     raw = dict(_winners(file, environ, overrides))
     values, right = _read_values(raw, mistakes)
     tiers: tuple[TierSettings, ...] = ()
+    identities: tuple[IdentitySettings, ...] = ()
     origins: Mapping[str, str] = {}
     if file.is_readable:
         # Without the file, what contradicts or is missing cannot be told from what it says.
@@ -86,10 +97,14 @@ def explain_settings(
         if {"tls_certificate", "tls_key"} <= right:
             mistakes.extend(pair_mistakes(values["tls_certificate"], values["tls_key"]))
         mistakes.extend(_too_few(values, right, tiers))
+        identities, more = read_identities(file.table.get(TABLE), file.source, environ, mistakes)
+        origins = {**origins, **more}
+        declared = file.table.get(TABLE)
+        mistakes.extend(_unknown_identity(values, declared if isinstance(declared, dict) else {}))
     mistakes.extend(_unknown_keys(file, overrides))
     if mistakes:
         raise ConfigurationError(mistakes)
-    settings = Settings(**values, tiers=tiers)
+    settings = Settings(**values, tiers=tiers, identities=identities)
     found = {name.upper(): each.source for name, each in raw.items()}
     if settings.is_production and settings.force_error_enabled:
         settings = attrs.evolve(settings, force_error_enabled=False)
@@ -166,6 +181,14 @@ def _contradictions(values: Mapping[str, Any], right: frozenset[str]) -> Iterato
     if admin in api and admin.port and {"api_host", "api_port"} <= right:
         reason = f"must differ from the API's own address, {admin}"
         yield Mistake("ADMIN_BIND", f"{reason} (leave it out to share that listener)")
+    lease, timeout = values["delivery_lease_seconds"], values["webhook_timeout_seconds"]
+    is_judged = {"delivery_lease_seconds", "webhook_timeout_seconds"} <= right
+    if is_judged and lease < timeout + LEASE_MARGIN_SECONDS:
+        reason = f"must be {timeout + LEASE_MARGIN_SECONDS:g} or more, not {lease:g}"
+        why = f"{LEASE_MARGIN_SECONDS:g} s longer than a try takes"
+        yield Mistake(
+            "DELIVERY_LEASE_SECONDS", f"{reason}: {why}, WEBHOOK_TIMEOUT_SECONDS={timeout:g}"
+        )
 
 
 def _too_few(
@@ -180,16 +203,25 @@ def _too_few(
                 variable = f"{Declared(tier.name, tier).variable}__{field.upper()}"
                 reason = f"must be {workers} or more with WORKERS={workers}, not {found}"
                 yield Mistake(variable, f"{reason}: each process gets a part of tier {tier.name}")
-    for name in ("orders_connections", "orders_workers", "orders_queue", "orders_burst"):
+    for name in DIVIDED:
         if values[name] < workers and {name, "workers"} <= right:
             reason = f"must be {workers} or more with WORKERS={workers}, not {values[name]}"
             yield Mistake(name.upper(), f"{reason}: each process gets a part")
 
 
+def _unknown_identity(values: Mapping[str, Any], declared: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A name that is none of the identities, whether those are right or not."""
+    name = values["notifications_http_identity"]
+    if name is not None and name not in declared:
+        known = ", ".join(declared) or "none"
+        reason = f"must be the name of an identity, not {name}; there are {printable(known)}"
+        yield Mistake("NOTIFICATIONS_HTTP_IDENTITY", reason)
+
+
 def _unknown_keys(file: _File, overrides: Mapping[str, object]) -> Iterator[Mistake]:
     for key in file.table:
-        if key not in VARIABLES and key != "tiers":
-            known = {**VARIABLES, "tiers": None}
+        if key not in VARIABLES and key not in ("tiers", TABLE):
+            known = {**VARIABLES, "tiers": None, TABLE: None}
             yield Mistake(printable(key.upper()), no_such("", key, known), file.source)
     for key in overrides:
         if key not in VARIABLES:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import attrs
 
 from bulkhead_trio.config import _rules as rules
 from bulkhead_trio.config._binds import Address, Bind, address, bind
+from bulkhead_trio.config._identity import IdentitySettings
 from bulkhead_trio.config._rules import Network, Rule
-from bulkhead_trio.config._urls import database_url, mask_all, mask_url, url
+from bulkhead_trio.config._urls import database_url, mask_all, mask_url, smtp_url, url
 
 MIB = 1024 * 1024
 DAY = 86_400
@@ -22,14 +24,19 @@ SHORTEST = 0.001
 SECRET_CHARACTERS = 16
 """A secret with fewer can be guessed; this many are 96 bits, when they are random Base64."""
 
-ADMINISTRATION_CONNECTIONS = 15
-"""PostgreSQL connections beside those of the tiers and the orders: PostgreSQL itself keeps 3 for
-superusers; the rest is for migrations, readiness, cancellation and a person with psql."""
+ADMINISTRATION_CONNECTIONS = 11
+"""PostgreSQL connections beside those of tiers, orders and deliveries: 3 that PostgreSQL itself
+keeps for superusers (a person with psql, migrations), 2 for readiness, 4 for tenants, and 2 that
+listen for changes and for work. All of the defaults together are the 100 that a new PostgreSQL
+allows."""
 
 EMBEDDED_SPARE_CONNECTIONS = 200
 """What the embedded PostgreSQL allows beyond one process: others may share its directory."""
 
 MOST_WORKERS = 64
+
+LEAST_DELIVERY_CONNECTIONS = 2
+"""Of each process: one for what is asked, and one for what is sent."""
 
 FURTHER_WORKER_CONNECTIONS = 4
 """PostgreSQL connections of each worker but the first, beside its share of the rest: for readiness
@@ -37,6 +44,10 @@ and cancellation."""
 
 DEFAULT_RETRY_SCHEDULE = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds between tries: five seconds to a day, the pace of Standard Webhooks' own example."""
+
+LEASE_MARGIN_SECONDS = 2.0
+"""How much longer than a try a lease must last: for its result to be written, in a batch, on a
+database that is busy."""
 
 LOOPBACK = "127.0.0.0/8,::1/128"
 
@@ -165,8 +176,10 @@ class Settings:
         metadata=_variable(rules.or_none(rules.whole(1, 2**50)))
     )
     """The largest proxied body; ``None``: unbounded, since they stream."""
-    smtp_url: str | None = attrs.field(metadata=_variable(url("smtp", "smtps"), mask=mask_url))
+    smtp_url: str | None = attrs.field(metadata=_variable(smtp_url, mask=mask_url))
     """Mail server of the ``smtp`` channel; ``None``: the channel is unavailable."""
+    smtp_from: str = attrs.field(metadata=_variable(rules.mail_address, "bulkhead-trio@localhost"))
+    """Whom notifications by mail come from."""
     metrics_public: bool = attrs.field(metadata=_variable(rules.flag, True, production=False))
     """Whether metrics and API documentation are served without the admin key."""
     trust_tier_header: bool = attrs.field(metadata=_variable(rules.flag, True, production=False))
@@ -209,6 +222,8 @@ class Settings:
         metadata=_variable(rules.whole(1, 100), 8)
     )
     """Notification deliveries at once."""
+    notifications_http_identity: str | None = attrs.field(metadata=_variable(rules.text))
+    """As whom notifications are posted to URLs; ``None``: as nobody."""
     webhook_retry_schedule: tuple[float, ...] = attrs.field(
         metadata=_variable(
             rules.listed(rules.seconds(0, 30 * DAY), most=100),
@@ -216,8 +231,38 @@ class Settings:
         )
     )
     """Seconds before each further try; empty: no further try."""
+    webhook_timeout_seconds: float = attrs.field(metadata=_variable(rules.seconds(0.1, 120), 15.0))
+    """How long one try of a webhook may take, from the connection to the end of its answer."""
+    webhook_secret_grace_seconds: float = attrs.field(
+        metadata=_variable(rules.seconds(0, 30 * DAY), float(DAY))
+    )
+    """How long a webhook's earlier secret signs along after a new one was made."""
+    webhook_disable_after_seconds: float = attrs.field(
+        metadata=_variable(rules.seconds(1, 365 * DAY), 5.0 * DAY)
+    )
+    """How long a webhook may keep failing before it is disabled."""
+    delivery_lease_seconds: float = attrs.field(metadata=_variable(rules.seconds(1, 3600), 60.0))
+    """How long a delivery is its worker's without being renewed; longer than a try may take."""
+    deliveries_retention_days: int = attrs.field(metadata=_variable(rules.whole(1, 3650), 30))
+    """Days that deliveries, notifications and dead letters are kept after their end."""
+    deliveries_connections: int = attrs.field(
+        metadata=_variable(rules.whole(LEAST_DELIVERY_CONNECTIONS, 10_000), 4)
+    )
+    """PostgreSQL connections of events, webhooks and notifications, a hard limit."""
+    events_rate: float = attrs.field(
+        metadata=_variable(rules.seconds(0.001, 1_000_000, what="a number a second"), 100.0)
+    )
+    """Events and notifications a second that one tenant may send, on average."""
+    events_burst: int = attrs.field(metadata=_variable(rules.whole(1, 1_000_000), 200))
+    """How many of them at once."""
+    events_exempt_tenants: tuple[UUID, ...] = attrs.field(
+        metadata=_variable(rules.listed(rules.tenant_id, most=10_000), ())
+    )
+    """Tenants for which no quota of events holds."""
     tiers: tuple[TierSettings, ...]
     """In the order in which they were declared."""
+    identities: tuple[IdentitySettings, ...] = ()
+    """As whom requests may go out; in the order in which they were declared."""
 
     @property
     def is_production(self) -> bool:
@@ -229,7 +274,9 @@ class Settings:
         """What PostgreSQL's ``max_connections`` must allow this server, all its workers."""
         tiers = sum(tier.connections for tier in self.tiers)
         further = FURTHER_WORKER_CONNECTIONS * (self.workers - 1)
-        return tiers + self.orders_connections + ADMINISTRATION_CONNECTIONS + further
+        least = LEAST_DELIVERY_CONNECTIONS * self.workers
+        others = self.orders_connections + max(self.deliveries_connections, least)
+        return tiers + others + ADMINISTRATION_CONNECTIONS + further
 
     @property
     def embedded_connections(self) -> int:

@@ -1,11 +1,11 @@
 """Orders: accepted when they are safe in the database, completed exactly once."""
 
-from bulkhead_trio.orders.desk import (
+from bulkhead_trio.orders.desk import OrderDesk, OrderStore, is_failure_of_the_store
+from bulkhead_trio.orders.records import (
     Accepted,
-    OrderDesk,
     OrderDeskStatistics,
-    OrderStore,
-    is_failure_of_the_store,
+    OrderEnded,
+    OrderListener,
 )
 from bulkhead_trio.orders.settings import OrderLimits
 
@@ -13,7 +13,9 @@ __all__ = [
     "Accepted",
     "OrderDesk",
     "OrderDeskStatistics",
+    "OrderEnded",
     "OrderLimits",
+    "OrderListener",
     "OrderStore",
     "is_failure_of_the_store",
 ]

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Protocol, TypeVar, TypeVarTuple
 
-import attrs
 import trio
 
 from bulkhead_trio.database.orders import EndedAttempt, OpenOrder, Order, OrderRecord
@@ -28,13 +27,20 @@ from bulkhead_trio.errors import (
     DeadlineExceeded,
     NotFound,
 )
+from bulkhead_trio.orders.records import (
+    Accepted,
+    OrderDeskStatistics,
+    OrderEnded,
+    OrderListener,
+)
 from bulkhead_trio.orders.settings import OrderLimits
-from bulkhead_trio.policies.breaker import BreakerStatistics, CircuitBreaker
-from bulkhead_trio.policies.bulkhead import Bulkhead, BulkheadStatistics
+from bulkhead_trio.policies.breaker import CircuitBreaker
+from bulkhead_trio.policies.bulkhead import Bulkhead
 from bulkhead_trio.policies.deadline import Deadline, deadline
+from bulkhead_trio.policies.listeners import tell
 from bulkhead_trio.policies.queue import PriorityQueue
 from bulkhead_trio.policies.rate import Decision, KeyedRateLimiter, TokenBucket
-from bulkhead_trio.policies.worker_pool import Job, WorkerPool, WorkerPoolStatistics
+from bulkhead_trio.policies.worker_pool import Job, WorkerPool
 
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
@@ -81,35 +87,6 @@ class OrderStore(Protocol):
         """Put an order whose attempt failed back, or give it up."""
 
 
-@attrs.frozen
-class Accepted:
-    """What became of an order that was sent.
-
-    Attributes:
-        is_new: whether it was not there before.
-        waiting: orders that wait, this one perhaps among them.
-    """
-
-    is_new: bool
-    waiting: int
-
-
-@attrs.frozen
-class OrderDeskStatistics:
-    """What the desk holds at one moment.
-
-    Attributes:
-        waiting: accepted orders that no worker has taken yet.
-        is_full: whether the queue in memory has no place left.
-    """
-
-    waiting: int
-    is_full: bool
-    workers: WorkerPoolStatistics
-    intake: BulkheadStatistics
-    breaker: BreakerStatistics
-
-
 def is_failure_of_the_store(error: BaseException) -> bool:
     """What the breaker counts: the database away, or given its time and too slow."""
     return isinstance(error, DatabaseUnavailable | DatabaseTooSlow)
@@ -122,6 +99,7 @@ class OrderDesk:
         store: where orders are kept.
         limits: how much of everything it gets.
         breaker: in front of the store; should count what `is_failure_of_the_store` says.
+        listeners: told of every order that ends here; what one raises is logged.
     """
 
     def __init__(
@@ -130,8 +108,10 @@ class OrderDesk:
         *,
         limits: OrderLimits,
         breaker: CircuitBreaker,
+        listeners: Iterable[OrderListener] = (),
     ) -> None:
         self._store = store
+        self._listeners = tuple(listeners)
         self._limits = limits
         self._quota = KeyedRateLimiter(
             TokenBucket(rate=limits.rate, capacity=limits.burst),
@@ -309,18 +289,22 @@ class OrderDesk:
     async def _attempt(self, order_id: str, number: int) -> bool:
         """Complete the order; whether it has ended, one way or the other."""
         try:
-            await self._ask(self._store.complete, order_id)
+            is_done_here = await self._ask(self._store.complete, order_id)
         except BulkheadTrioError:
             raise  # says nothing of the order
         except Exception:  # noqa: BLE001  one order that cannot be done must not stop the others
             _log.exception("attempt %d of an order failed", number)
             ended = await self._ask(self._end_attempt, order_id)
             if ended is None or ended.is_last:
+                if ended is not None:
+                    tell(self._listeners, OrderEnded(order_id, "failed", number))
                 return True
             pause = FIRST_SETBACK_SECONDS * 2.0**ended.failures
             self._cooling[order_id] = trio.current_time() + pause
             return False
         self._setbacks = 0
+        if is_done_here:
+            tell(self._listeners, OrderEnded(order_id, "completed", number))
         return True
 
     async def _end_attempt(self, order_id: str) -> EndedAttempt | None:

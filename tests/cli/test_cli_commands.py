@@ -36,6 +36,9 @@ COMMANDS = [
     ),
     ("gateway", "export"),
     ("gateway", "apply"),
+    ("deliveries", "list"),
+    ("deliveries", "show"),
+    ("deliveries", "replay"),
 ]
 
 ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
@@ -46,6 +49,8 @@ ARGUMENTS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("tenants", "revoke-key"): ("acme", "x"),
     ("tenants", "delete"): ("acme", "--yes"),
     ("gateway", "apply"): ("-",),
+    ("deliveries", "show"): ("dlv_0190163d8694739b8db4ae32ffd8ab07",),
+    ("deliveries", "replay"): ("dlv_0190163d8694739b8db4ae32ffd8ab07", "--yes"),
 }
 """What commands cannot do without."""
 
@@ -60,7 +65,7 @@ def test_commands_are_the_contracts() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("db",), ("config",), ("tenants",), ("gateway",), *COMMANDS]
+    "command", [(), ("db",), ("config",), ("tenants",), ("gateway",), ("deliveries",), *COMMANDS]
 )
 def test_help_is_worth_reading(invoke: Invoke, command: tuple[str, ...]) -> None:
     """Help says what the command does, with examples where there is something to run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from bulkhead_trio.cli._checks import check_data_dir, check_open_files
 from bulkhead_trio.config import load_settings
+from bulkhead_trio.delivery.sealing import WEBHOOK_SECRETS, Sealer
 
 from .conftest import Invoke
 
@@ -50,6 +52,7 @@ def test_doctor_finds_all_well(invoke: Invoke, database: str) -> None:
         "database": "ok",
         "migrations": "ok",
         "max_connections": "ok",
+        "webhook": "ok",
     }
 
 
@@ -126,6 +129,67 @@ def test_doctor_warns_of_other_users(invoke: Invoke, database: str) -> None:
         )
     assert result.exit_code == 0
     assert outcomes(result)["max_connections"] == "warn"
+
+
+def seal_into(database: str, secret_key: str, until: str = "NULL") -> None:
+    """A tenant with a webhook, whose secret is sealed with that key."""
+    webhook_id = uuid.uuid4()
+    sealed = Sealer(secret_key, purpose=WEBHOOK_SECRETS).seal(b"s" * 32, bound_to=webhook_id)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "WITH t AS (INSERT INTO tenants (name, tier) VALUES ('acme', 'free') RETURNING id)"
+            " INSERT INTO webhooks (id, tenant_id, url, event_types, secrets, secrets_until)"
+            f" SELECT %s, id, 'https://x', '{{*}}', ARRAY[%s], ARRAY[{until}]::timestamptz[]"
+            " FROM t",
+            (webhook_id, sealed),
+        )
+
+
+def webhook_secrets(invoke: Invoke, database: str, **variables: str) -> tuple[int, str]:
+    result = invoke("doctor", DATABASE_URL=database, API_PORT="0", **variables)
+    (line,) = (line for line in result.stdout.splitlines() if "webhook secrets" in line)
+    return result.exit_code, line.split("│")[2].strip()
+
+
+def test_doctor_opens_what_webhooks_are_signed_with(invoke: Invoke, database: str) -> None:
+    """With the key that sealed it, yes; with another one, it says how many it could not."""
+    assert webhook_secrets(invoke, database) == (0, "there are none")
+    seal_into(database, "the right key")
+    assert webhook_secrets(invoke, database, SECRET_KEY="the right key") == (0, "1 can be opened")
+    seal_into(database, "another key")
+    assert webhook_secrets(invoke, database, SECRET_KEY="the right key") == (
+        1, "1 of 2 cannot be opened with this SECRET_KEY",
+    )  # fmt: skip
+
+
+def test_doctor_takes_the_key_of_the_data_directory_and_makes_none(
+    invoke: Invoke, database: str, tmp_path: Path
+) -> None:
+    """What was made at the first start counts; where there is none, nothing can be opened."""
+    seal_into(database, "the right key")
+    status, finding = webhook_secrets(invoke, database, DATA_DIR="data")
+    assert (status, finding) == (1, "1 are kept, and there is no key to open them with")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "secret.key").write_text("the right key\n")
+    assert webhook_secrets(invoke, database, DATA_DIR="data") == (0, "1 can be opened")
+
+
+def test_doctor_leaves_secrets_that_sign_no_more(invoke: Invoke, database: str) -> None:
+    """A secret whose grace time is over harms nobody."""
+    seal_into(database, "a key of long ago", until="now() - interval '1 minute'")
+    assert webhook_secrets(invoke, database, SECRET_KEY="the right key")[0] == 0
+
+
+def test_doctor_finds_a_mail_server_that_is_away(invoke: Invoke, database: str) -> None:
+    """It fails, with the password masked; the sender that nobody believes is a warning."""
+    result = invoke(
+        "doctor", DATABASE_URL=database, API_PORT="0", SMTP_URL="smtp://u:hunter2@127.0.0.1:1"
+    )
+    assert result.exit_code == 1
+    found = outcomes(result)
+    assert (found["SMTP_URL"], found["SMTP_FROM"], found["database"]) == ("fail", "warn", "ok")
+    assert "hunter2" not in result.output
 
 
 def test_doctor_lists_mistakes_and_tries_nothing(invoke: Invoke, tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ def test_rows_taken_back_give_the_same_settings() -> None:
         ADMIN_BIND="[::1]:9000",
         SHUTDOWN_GRACE_SECONDS="2.5",
         WEBHOOK_RETRY_SCHEDULE="0.5,2592000",
+        EVENTS_EXEMPT_TENANTS="6f1c1f9e-3f0b-4f0e-9a55-0d2a3e6b7c11",
+        WEBHOOK_TIMEOUT_SECONDS="2.5",
+        SMTP_FROM="alerts@example.com",
         BULKHEAD_TIERS__FREE__RATE_LIMIT="",
         BULKHEAD_TIERS__PRO__WINDOW="0.25",
     )

@@ -27,6 +27,7 @@ WITHOUT_DEFAULT = {
     "ADMIN_BIND",
     "SECRET_KEY",
     "LOG_FORMAT",
+    "NOTIFICATIONS_HTTP_IDENTITY",
     *TLS_FILES,
 }
 
@@ -62,13 +63,18 @@ def test_env_example_shows_the_defaults() -> None:
 
 
 def test_env_example_has_right_examples() -> None:
-    """Everything uncommented at once loads, but for the files that it names."""
+    """Everything uncommented at once loads, but for the files and the identity that it names."""
     documented = documented_environment()
-    for name in {"BULKHEAD_CONFIG", *TLS_FILES}:
+    for name in {"BULKHEAD_CONFIG", "NOTIFICATIONS_HTTP_IDENTITY", *TLS_FILES}:
         del documented[name]
     settings = load_settings(environ=documented, overrides={})
     unset = {name for name in VARIABLES if getattr(settings, name) is None}
-    assert unset == {"max_proxy_body_bytes", "tls_certificate", "tls_key"}
+    assert unset == {
+        "max_proxy_body_bytes",
+        "notifications_http_identity",
+        "tls_certificate",
+        "tls_key",
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -59,6 +60,14 @@ def toml(directory: Path, text: str) -> Path:
         ("REDIS_URL", "redis:h", "must be a URL that starts with redis://"),
         ("REDIS_URL", "redis://[::1", "must be a URL with a valid host and port"),
         ("SMTP_URL", "mail.example.com:25", "must be a URL that starts with smtp:// or smtps://"),
+        ("SMTP_URL", "smtp://mail/inbox", "must have nothing but a query after the host"),
+        ("SMTP_URL", "smtp://mail#x", "must have nothing but a query after the host"),
+        ("SMTP_URL", "smtp://:hunter2@mail", "must have a user where it has a password"),
+        ("SMTP_URL", "smtp://u:%C3%BC@mail", "must have a user and a password of visible ASCII"),
+        ("SMTP_URL", "smtp://u:a%0d%0a@mail", "must have a user and a password of visible ASCII"),
+        ("SMTP_URL", "smtp://mail?starttls=maybe", "must have no other query than starttls="),
+        ("SMTP_URL", "smtp://mail?timeout=3", "must have no other query than starttls="),
+        ("SMTP_URL", "smtps://mail?starttls=try", "and none with smtps://"),
         ("ON_STATE_ERROR", "shrug", "must be local, allow or deny, not 'shrug'"),
         ("ADMIN_API_KEY", "two words", "must be visible ASCII characters without blanks"),
         ("ADMIN_API_KEY", "schlüssel", "must be visible ASCII characters without blanks"),
@@ -104,6 +113,26 @@ def toml(directory: Path, text: str) -> Path:
         ("NOTIFICATIONS_MAX_PARALLEL_DELIVERIES", "101", "must be a whole number from 1 to 100"),
         ("WEBHOOK_RETRY_SCHEDULE", "5,,300", "must be a number of seconds from 0 to 2592000"),
         ("WEBHOOK_RETRY_SCHEDULE", "5,-1", "must be a number of seconds"),
+        ("WEBHOOK_RETRY_SCHEDULE", "5,2592001", "must be a number of seconds"),
+        ("WEBHOOK_RETRY_SCHEDULE", ",".join(["1"] * 101), "must have at most 100 entries"),
+        ("WEBHOOK_TIMEOUT_SECONDS", "0", "must be a number of seconds from 0.1 to 120"),
+        ("WEBHOOK_TIMEOUT_SECONDS", "121", "must be a number of seconds from 0.1 to 120"),
+        ("WEBHOOK_SECRET_GRACE_SECONDS", "-1", "must be a number of seconds from 0 to 2592000"),
+        ("WEBHOOK_DISABLE_AFTER_SECONDS", "0", "must be a number of seconds from 1 to 31536000"),
+        ("DELIVERY_LEASE_SECONDS", "3601", "must be a number of seconds from 1 to 3600"),
+        ("DELIVERY_LEASE_SECONDS", "15", "must be 17 or more, not 15: 2 s longer than a try takes"),
+        ("DELIVERIES_RETENTION_DAYS", "0", "must be a whole number from 1 to 3650"),
+        ("DELIVERIES_CONNECTIONS", "1", "must be a whole number from 2 to"),
+        ("EVENTS_RATE", "0", "must be a number a second from 0.001 to"),
+        ("EVENTS_BURST", "0", "must be a whole number from 1 to"),
+        ("EVENTS_EXEMPT_TENANTS", "acme", "must be ids of tenants (UUIDs), not 'acme'"),
+        ("EVENTS_EXEMPT_TENANTS", f"{UUID(int=1)},", "must be ids of tenants (UUIDs), not ''"),
+        ("EVENTS_EXEMPT_TENANTS", f"{{{UUID(int=1)}}}", "must be ids of tenants (UUIDs)"),
+        ("SMTP_FROM", "postmaster", "must be a mail address such as alerts@example.com"),
+        ("SMTP_FROM", "Acme <a@example.com>", "must be a mail address"),
+        ("SMTP_FROM", "a@example.com\r\nBcc: b@example.com", "must be a mail address"),
+        ("SMTP_FROM", "a@exa mple.com", "must be a mail address"),
+        ("SMTP_FROM", f"{'a' * 65}@example.com", "must be a mail address"),
         ("BULKHEAD_TIERS__FREE__WORKERS", "0", "must be a whole number from 1 to"),
         ("BULKHEAD_TIERS__FREE__WORKERS", "", "must be a whole number from 1 to"),
         ("BULKHEAD_TIERS__FREE__QUEUE", "-1", "must be a whole number from 0 to"),
@@ -201,6 +230,28 @@ def test_mistakes_are_all_listed(tmp_path: Path) -> None:
         "SECRET_KEY",
         "BOGUS",
     ]
+
+
+def test_lease_that_a_try_outlasts_is_a_mistake() -> None:
+    """Whichever of the two was set, the lease is named with both."""
+    (mistake,) = mistakes(WEBHOOK_TIMEOUT_SECONDS="58.5")
+    assert mistake.variable == "DELIVERY_LEASE_SECONDS"
+    assert mistake.reason == (
+        "must be 60.5 or more, not 60: 2 s longer than a try takes, WEBHOOK_TIMEOUT_SECONDS=58.5"
+    )
+
+
+def test_lease_is_not_judged_by_a_timeout_that_is_wrong() -> None:
+    """One mistake is one line."""
+    (mistake,) = mistakes(WEBHOOK_TIMEOUT_SECONDS="x", DELIVERY_LEASE_SECONDS="1")
+    assert mistake.variable == "WEBHOOK_TIMEOUT_SECONDS"
+
+
+def test_events_that_cannot_be_divided_are_a_mistake() -> None:
+    """Each process gets a part of them."""
+    (mistake,) = mistakes(EVENTS_BURST="2", WORKERS="3")
+    assert mistake.variable == "EVENTS_BURST"
+    assert "must be 3 or more with WORKERS=3, not 2" in mistake.reason
 
 
 def test_mistakes_are_the_errors_text() -> None:

@@ -100,6 +100,7 @@ def test_file_loads_or_is_a_list_of_mistakes(content: bytes) -> None:
             ("redis_url", "rediss://user:{}@host"),
             ("redis_url", "unix://user:{}@/run/redis.sock?db=1"),
             ("smtp_url", "smtp://user:{}@mail"),
+            ("smtp_url", "smtp://user:{}@mail:587?starttls=require"),
             ("smtp_url", "smtp://user:a@{}@mail"),
             ("admin_api_key", "{}"),
             ("secret_key", "{}"),

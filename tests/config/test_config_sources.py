@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import attrs
 import pytest
@@ -59,6 +60,7 @@ def test_defaults_are_the_contracts() -> None:
         "max_body_bytes": 1024 * 1024,
         "max_proxy_body_bytes": None,
         "smtp_url": None,
+        "smtp_from": "bulkhead-trio@localhost",
         "metrics_public": True,
         "trust_tier_header": True,
         "force_error_enabled": True,
@@ -76,7 +78,18 @@ def test_defaults_are_the_contracts() -> None:
         "orders_burst": 10,
         "webhooks_max_parallel_deliveries": 20,
         "notifications_max_parallel_deliveries": 8,
+        "notifications_http_identity": None,
         "webhook_retry_schedule": (*(5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),),
+        "webhook_timeout_seconds": 15.0,
+        "webhook_secret_grace_seconds": 86_400.0,
+        "webhook_disable_after_seconds": 432_000.0,
+        "delivery_lease_seconds": 60.0,
+        "deliveries_retention_days": 30,
+        "deliveries_connections": 4,
+        "events_rate": 100.0,
+        "events_burst": 200,
+        "events_exempt_tenants": (),
+        "identities": (),
     }
     assert [str(network) for network in settings.allowed_private_networks] == [
         "127.0.0.0/8",
@@ -265,8 +278,9 @@ def test_tiers_names_may_hold_two_underscores(tmp_path: Path) -> None:
 
 
 def test_settings_say_how_many_connections_they_need() -> None:
-    """The default tiers need 75 and the orders 10; some are left for administration."""
-    assert load().connections_needed == 75 + 10 + 15
+    """The default tiers need 75, the orders 10, deliveries 4; a new PostgreSQL has enough."""
+    assert load().connections_needed == 75 + 10 + 4 + 11 == 100
+    assert load(WORKERS="4").connections_needed == 75 + 10 + 4 * 2 + 11 + 3 * 4
 
 
 def test_settings_are_frozen() -> None:
@@ -280,6 +294,23 @@ def test_overrides_take_paths_and_lists() -> None:
     settings = load_over({"data_dir": Path("/x"), "trusted_proxies": ("10.0.0.0/8",)})
     assert settings.data_dir == Path("/x")
     assert len(settings.trusted_proxies) == 1
+
+
+def test_exempt_tenants_are_ids_in_any_case(tmp_path: Path) -> None:
+    """The environment has commas, TOML a list, a program the ids themselves."""
+    first, second = UUID(int=10), UUID("6f1c1f9e-3f0b-4f0e-9a55-0d2a3e6b7c11")
+    text = f"{first}, {str(second).upper()}"
+    assert load(EVENTS_EXEMPT_TENANTS=text).events_exempt_tenants == (first, second)
+    path = toml(tmp_path, f'events_exempt_tenants = ["{first}"]\n')
+    assert load(path).events_exempt_tenants == (first,)
+    assert load(path, EVENTS_EXEMPT_TENANTS="none").events_exempt_tenants == ()
+    assert load_over({"events_exempt_tenants": [second]}).events_exempt_tenants == (second,)
+
+
+def test_lease_just_long_enough_is_taken() -> None:
+    """Two seconds beyond a try's time are enough."""
+    settings = load(WEBHOOK_TIMEOUT_SECONDS="0.5", DELIVERY_LEASE_SECONDS="2.5")
+    assert (settings.webhook_timeout_seconds, settings.delivery_lease_seconds) == (0.5, 2.5)
 
 
 def test_overrides_with_an_unknown_name_are_a_mistake() -> None:

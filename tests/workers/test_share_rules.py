@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkhead_trio.config import Settings, TierSettings, load_settings
-from bulkhead_trio.workers._share_rules import ORDER_TOTALS, TIER_TOTALS, parts, share
+from bulkhead_trio.workers._share_rules import (
+    EVENT_TOTALS,
+    LEAST_OF_DELIVERIES,
+    ORDER_TOTALS,
+    TIER_TOTALS,
+    parts,
+    share,
+)
 
 WORKERS = st.integers(1, 64)
 SOME = st.integers(64, 10_000)
@@ -58,10 +65,24 @@ def test_shares_add_up_to_the_settings(tiers: tuple[TierSettings, ...], workers:
         assert {(each.name, each.timeout, each.failure_threshold) for each in own} == {
             (tier.name, tier.timeout, tier.failure_threshold)
         }
-    for name in ORDER_TOTALS:
+    for name in ORDER_TOTALS + EVENT_TOTALS:
         assert sum(getattr(each, name) for each in shares) == getattr(settings, name)
     assert sum(each.orders_rate for each in shares) == pytest.approx(settings.orders_rate)
+    assert sum(each.events_rate for each in shares) == pytest.approx(settings.events_rate)
     assert {each.orders_backlog for each in shares} == {settings.orders_backlog}
+
+
+@given(workers=WORKERS)
+def test_shares_of_deliveries_add_up_unless_some_would_deliver_none(workers: int) -> None:
+    """Every worker delivers something, even where there are more workers than deliveries."""
+    settings = whole_settings((), workers)
+    shares = [share(settings, number) for number in range(workers)]
+    for name, least in LEAST_OF_DELIVERIES.items():
+        own = [getattr(each, name) for each in shares]
+        whole = getattr(settings, name)
+        assert min(own) >= least
+        assert max(own) - min(own) <= 1
+        assert sum(own) == whole or max(own) == least or whole < workers * least
 
 
 def test_share_of_the_only_worker_is_everything() -> None:
