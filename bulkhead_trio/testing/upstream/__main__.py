@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import ssl
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import click
 import msgspec
 import trio
 
+from bulkhead_trio.testing._piped import answer_lines, end_on_signal, write_line
 from bulkhead_trio.testing.upstream.commands import (
     Done,
     Drop,
@@ -24,9 +24,6 @@ from bulkhead_trio.testing.upstream.commands import (
 )
 from bulkhead_trio.testing.upstream.script import Script, read_script
 from bulkhead_trio.testing.upstream.server import ScriptedUpstream
-
-STDIN, STDOUT = 0, 1
-READ_BYTES = 65_536
 
 
 def obey(upstream: ScriptedUpstream, line: bytes) -> Done:
@@ -49,43 +46,17 @@ def obey(upstream: ScriptedUpstream, line: bytes) -> Done:
     return Done()
 
 
-async def _write_line(document: msgspec.Struct) -> None:
-    data = msgspec.json.encode(document) + b"\n"
-    while data:
-        written = await trio.to_thread.run_sync(os.write, STDOUT, data)
-        data = data[written:]
-
-
-async def _obey_all(upstream: ScriptedUpstream, *, stays: bool, scope: trio.CancelScope) -> None:
-    """Do what comes on standard input; its end is ours, unless it ``stays``."""
-    held = b""
-    while True:
-        # In a thread, since standard input may be a file, or shared with a shell.
-        data = await trio.to_thread.run_sync(os.read, STDIN, READ_BYTES, abandon_on_cancel=True)
-        if not data:
-            break
-        *lines, held = (held + data).split(b"\n")
-        for line in lines:
-            await _write_line(obey(upstream, line))
-    if not stays:
-        scope.cancel()
-
-
-async def _end_on_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for _ in signals:
-            scope.cancel()
-
-
 async def run(
     script: Script, *, host: str, port: int, tls: ssl.SSLContext | None, stays: bool
 ) -> None:
     """Serve until standard input ends, or a signal comes."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_on_signal, nursery.cancel_scope)
+        nursery.start_soon(end_on_signal, nursery.cancel_scope)
         async with ScriptedUpstream(script, host=host, port=port, tls=tls) as upstream:
-            await _write_line(Listening(upstream.url, host, upstream.port, os.getpid()))
-            await _obey_all(upstream, stays=stays, scope=nursery.cancel_scope)
+            await write_line(Listening(upstream.url, host, upstream.port, os.getpid()))
+            await answer_lines(
+                functools.partial(obey, upstream), stays=stays, scope=nursery.cancel_scope
+            )
             await trio.sleep_forever()
 
 

@@ -5,14 +5,13 @@ Its calls wait for a pipe, as a test's own look at things may.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
+from bulkhead_trio.testing._piped import PipedProcess
 from bulkhead_trio.testing.upstream.commands import (
     Command,
     Done,
@@ -25,8 +24,6 @@ from bulkhead_trio.testing.upstream.commands import (
 )
 from bulkhead_trio.testing.upstream.script import Script
 from bulkhead_trio.testing.upstream.seen import Seen
-
-STOP_SECONDS = 5.0
 
 
 class UpstreamProcessFailed(Exception):
@@ -44,19 +41,13 @@ class _Running:
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter
-            [sys.executable, "-m", "bulkhead_trio.testing.upstream", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+        self._process = PipedProcess(
+            "bulkhead_trio.testing.upstream",
+            arguments,
+            greets=Listening,
+            failure=UpstreamProcessFailed,
         )
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("opened with pipes")
-        self._orders, self._answers = self._process.stdin, self._process.stdout
-        try:
-            self.listening = msgspec.json.decode(self._line(), type=Listening)
-        except BaseException:
-            self.stop()
-            raise
+        self.listening = self._process.greeting
 
     def tell(self, command: Command) -> Done:
         """Give a command, and wait until it is done.
@@ -64,29 +55,14 @@ class _Running:
         Raises:
             UpstreamProcessFailed: it was not.
         """
-        try:
-            self._orders.write(msgspec.json.encode(command) + b"\n")
-            self._orders.flush()
-        except OSError as error:
-            raise UpstreamProcessFailed("it has ended") from error
-        done = msgspec.json.decode(self._line(), type=Done)
+        done = msgspec.json.decode(self._process.tell(msgspec.json.encode(command)), type=Done)
         if done.error is not None:
             raise UpstreamProcessFailed(done.error)
         return done
 
-    def _line(self) -> bytes:
-        line = self._answers.readline()
-        if not line:
-            raise UpstreamProcessFailed(f"it ended with {self._process.wait()}")
-        return line
-
     def stop(self) -> None:
         """Its standard input ends, and so does it."""
-        try:
-            self._process.communicate(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
+        self._process.stop()
 
 
 class ScriptedUpstreamProcess:

@@ -1,0 +1,1 @@
+"""Events and webhooks: how many a second, from one end to the other, and what limits it."""

@@ -1,0 +1,1 @@
+"""Events, webhooks and notifications from outside: real processes, sockets, mail and crashes."""
