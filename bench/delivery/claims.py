@@ -19,10 +19,11 @@ import attrs
 import trio
 
 from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool
-from bulkhead_trio.database.delivery_records import AttemptRecord, Finished, WebhookWork
+from bulkhead_trio.database.delivery_records import AttemptRecord
 from bulkhead_trio.database.embedded import open_embedded_server
 from bulkhead_trio.database.migrate import migrate
 from bulkhead_trio.database.work import WebhookWorkStore
+from bulkhead_trio.database.work_records import Finished, WebhookWork
 
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 CLAIM: Final = 20

@@ -22,7 +22,7 @@ from bench.delivery.world import RECEIVER, Subscriber, World, subscribe, used
 from bench.failures import RunFailed
 from bench.server import Server
 from bulkhead_trio.database import PoolSettings, create_pool
-from bulkhead_trio.database.delivery_records import EventDraft
+from bulkhead_trio.database.event_records import EventDraft
 from bulkhead_trio.database.events import EventStore
 from bulkhead_trio.testing.receiver import Received
 

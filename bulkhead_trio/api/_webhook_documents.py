@@ -11,7 +11,7 @@ import attrs
 from bulkhead_trio.api._members import Members, Wrong, checked_by, flag, text_or_null
 from bulkhead_trio.api._wire import wire_time
 from bulkhead_trio.database._public_id_rules import public_id
-from bulkhead_trio.database.delivery_records import WebhookRecord
+from bulkhead_trio.database.webhook_records import WebhookRecord
 from bulkhead_trio.delivery._matching_rules import MOST_PATTERNS, check_pattern
 from bulkhead_trio.errors import InvalidRequest
 from bulkhead_trio.http.client._url_rules import split_url

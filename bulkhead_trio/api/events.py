@@ -17,12 +17,8 @@ from bulkhead_trio.api.messages import Request, Response, invalid_body
 from bulkhead_trio.api.routes import Route
 from bulkhead_trio.database._cursor_rules import MOST_ITEMS
 from bulkhead_trio.database._public_id_rules import public_id, read_public_id
-from bulkhead_trio.database.delivery_records import (
-    Added,
-    DeliveryFilter,
-    EventDraft,
-    EventRecord,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter
+from bulkhead_trio.database.event_records import Added, EventDraft, EventRecord
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.delivery._matching_rules import check_event_type
 from bulkhead_trio.errors import Conflict, IdempotencyMismatch, InvalidHeader, NotFound

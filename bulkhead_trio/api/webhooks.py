@@ -30,14 +30,10 @@ from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
 from bulkhead_trio.database._cursor_rules import Cursor, Page
 from bulkhead_trio.database._public_id_rules import public_id, read_public_id
-from bulkhead_trio.database.delivery_records import (
-    DeliveryRecord,
-    WebhookChanges,
-    WebhookDraft,
-    WebhookRecord,
-)
+from bulkhead_trio.database.delivery_records import DeliveryRecord
 from bulkhead_trio.database.events import new_id
 from bulkhead_trio.database.tenant_records import TenantRecord
+from bulkhead_trio.database.webhook_records import WebhookChanges, WebhookDraft, WebhookRecord
 from bulkhead_trio.delivery._signing_rules import RANDOM_BYTES, WebhookSecret, make_secret
 from bulkhead_trio.delivery.sealing import Sealer
 from bulkhead_trio.errors import Conflict, NotFound

@@ -14,7 +14,7 @@ from bulkhead_trio.database._asking import asking
 from bulkhead_trio.database._deadlocks import ask_through_deadlocks
 from bulkhead_trio.database._public_id_rules import RANDOM_BYTES, time_ordered_id
 from bulkhead_trio.database.connection import Connection
-from bulkhead_trio.database.delivery_records import (
+from bulkhead_trio.database.event_records import (
     Added,
     Conflicted,
     EventDraft,

@@ -15,14 +15,14 @@ from bulkhead_trio.database._asking import asking, moment_of, place_of
 from bulkhead_trio.database._cursor_rules import Cursor, Page, check_limit, uuid_in
 from bulkhead_trio.database._keyset_rules import page_statement
 from bulkhead_trio.database.connection import Connection
-from bulkhead_trio.database.delivery_records import (
+from bulkhead_trio.database.events import new_id
+from bulkhead_trio.database.pool import Pool
+from bulkhead_trio.database.webhook_records import (
     SigningSecret,
     WebhookChanges,
     WebhookDraft,
     WebhookRecord,
 )
-from bulkhead_trio.database.events import new_id
-from bulkhead_trio.database.pool import Pool
 from bulkhead_trio.errors import Conflict, NotFound
 
 __all__ = ["MOST_SECRETS", "MOST_WAITING_TO_ORDER", "MOST_WEBHOOKS", "WebhookStore", "new_id"]

@@ -13,16 +13,16 @@ from uuid import UUID
 
 from bulkhead_trio.database._deadlocks import ask_through_deadlocks
 from bulkhead_trio.database.connection import Connection
-from bulkhead_trio.database.delivery_records import (
+from bulkhead_trio.database.pool import Pool
+from bulkhead_trio.database.webhook_records import SigningSecret
+from bulkhead_trio.database.work_records import (
     Backlog,
     Finished,
     Lane,
     NotificationWork,
-    SigningSecret,
     WebhookWork,
     WorkKind,
 )
-from bulkhead_trio.database.pool import Pool
 
 W = TypeVar("W")
 

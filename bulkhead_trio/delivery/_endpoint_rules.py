@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bulkhead_trio.database.delivery_records import EndpointChange
+from bulkhead_trio.database.webhook_records import EndpointChange
 from bulkhead_trio.delivery._verdict_rules import Verdict
 
 DISABLE_AFTER_SECONDS: Final = 432_000.0

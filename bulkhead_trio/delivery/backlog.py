@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from bulkhead_trio.database.delivery_records import Backlog
+from bulkhead_trio.database.work_records import Backlog
 from bulkhead_trio.delivery.backoff import STORE_SECONDS, Backoff, is_outage
 from bulkhead_trio.delivery.supervision import Supervisor
 from bulkhead_trio.policies.deadline import deadline

@@ -16,7 +16,7 @@ import attrs
 import outcome
 import trio
 
-from bulkhead_trio.database.delivery_records import Added, EventDraft
+from bulkhead_trio.database.event_records import Added, EventDraft
 from bulkhead_trio.delivery._signal import Bell
 from bulkhead_trio.delivery.backoff import is_outage
 from bulkhead_trio.delivery.stores import EventSink

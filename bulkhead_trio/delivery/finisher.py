@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from bulkhead_trio.database.delivery_records import Finished
+from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._signal import Bell
 from bulkhead_trio.delivery.backoff import STORE_SECONDS, Backoff, is_outage
 from bulkhead_trio.delivery.leases import Held, Holdings

@@ -14,7 +14,7 @@ from uuid import UUID
 import attrs
 import trio
 
-from bulkhead_trio.database.delivery_records import Finished
+from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery.stores import Work
 
 W = TypeVar("W", bound=Work)

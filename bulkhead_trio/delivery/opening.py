@@ -19,11 +19,7 @@ from typing import Protocol, TypeVar
 import attrs
 import trio
 
-from bulkhead_trio.database.delivery_records import (
-    Finished,
-    NotificationWork,
-    WebhookWork,
-)
+from bulkhead_trio.database.work_records import Finished, NotificationWork, WebhookWork
 from bulkhead_trio.delivery.backlog import BacklogWatch
 from bulkhead_trio.delivery.domain import DomainEvents
 from bulkhead_trio.delivery.endpoint_breakers import BreakersStatistics

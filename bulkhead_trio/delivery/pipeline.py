@@ -23,7 +23,7 @@ from uuid import uuid4
 
 import trio
 
-from bulkhead_trio.database.delivery_records import Finished
+from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._claim_rules import MOST_LOOK_AHEAD, claim_size
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.backoff import is_outage

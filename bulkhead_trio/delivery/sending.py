@@ -10,7 +10,8 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from bulkhead_trio.database.delivery_records import AttemptRecord, Finished
+from bulkhead_trio.database.delivery_records import AttemptRecord
+from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._claim_rules import Pace
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.finisher import Finisher

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from bulkhead_trio.database.delivery_records import Backlog, Finished
+from bulkhead_trio.database.work_records import Backlog, Finished
 from bulkhead_trio.delivery.backlog import UNKNOWN
 from bulkhead_trio.delivery.domain import SubscriberStatistics
 from bulkhead_trio.delivery.events import EventWriterStatistics

@@ -10,15 +10,9 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from bulkhead_trio.database.delivery_records import (
-    Added,
-    Backlog,
-    Conflicted,
-    EventDraft,
-    FannedOut,
-    Finished,
-    Pruned,
-)
+from bulkhead_trio.database.delivery_records import Pruned
+from bulkhead_trio.database.event_records import Added, Conflicted, EventDraft, FannedOut
+from bulkhead_trio.database.work_records import Backlog, Finished
 
 W_co = TypeVar("W_co", bound="Work", covariant=True)
 

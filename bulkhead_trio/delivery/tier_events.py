@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import msgspec
 import trio
 
-from bulkhead_trio.database.delivery_records import Added, EventDraft
+from bulkhead_trio.database.event_records import Added, EventDraft
 from bulkhead_trio.delivery.backoff import Backoff, is_outage
 from bulkhead_trio.delivery.domain import DomainEvent
 from bulkhead_trio.errors import CallerError, Rejected

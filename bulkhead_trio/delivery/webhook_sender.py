@@ -12,14 +12,9 @@ import structlog
 import trio
 
 from bulkhead_trio.database._public_id_rules import public_id
-from bulkhead_trio.database.delivery_records import (
-    AttemptRecord,
-    EndpointChange,
-    Finished,
-    Outcome,
-    SigningSecret,
-    WebhookWork,
-)
+from bulkhead_trio.database.delivery_records import AttemptRecord
+from bulkhead_trio.database.webhook_records import EndpointChange, SigningSecret
+from bulkhead_trio.database.work_records import Finished, Outcome, WebhookWork
 from bulkhead_trio.delivery._endpoint_rules import DISABLE_AFTER_SECONDS, change_of, slow_seconds
 from bulkhead_trio.delivery._message_rules import MOST_RESPONSE_BYTES, body_of, kept_text
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule, read_retry_after

@@ -16,24 +16,15 @@ import trio
 
 from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool
 from bulkhead_trio.database.deliveries import DeliveryStore
-from bulkhead_trio.database.delivery_records import (
-    Added,
-    AttemptRecord,
-    EndpointChange,
-    EventDraft,
-    Finished,
-    NotificationDraft,
-    NotificationWork,
-    Outcome,
-    WebhookDraft,
-    WebhookRecord,
-    WebhookWork,
-)
+from bulkhead_trio.database.delivery_records import AttemptRecord, NotificationDraft
+from bulkhead_trio.database.event_records import Added, EventDraft
 from bulkhead_trio.database.events import EventStore
 from bulkhead_trio.database.notifications import NotificationStore
 from bulkhead_trio.database.pruning import Pruning
+from bulkhead_trio.database.webhook_records import EndpointChange, WebhookDraft, WebhookRecord
 from bulkhead_trio.database.webhooks import WebhookStore, new_id
 from bulkhead_trio.database.work import NotificationWorkStore, WebhookWorkStore
+from bulkhead_trio.database.work_records import Finished, NotificationWork, Outcome, WebhookWork
 
 AT = datetime.datetime(2026, 2, 11, 12, 0, tzinfo=datetime.UTC)
 LEASE = 60.0

@@ -9,13 +9,9 @@ import pytest
 import trio
 
 from bulkhead_trio.database._cursor_rules import Cursor, decode_cursor, encode_cursor
-from bulkhead_trio.database.delivery_records import (
-    Backlog,
-    DeliveryFilter,
-    DeliveryState,
-    Lane,
-    WebhookChanges,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter, DeliveryState
+from bulkhead_trio.database.webhook_records import WebhookChanges
+from bulkhead_trio.database.work_records import Backlog, Lane
 from bulkhead_trio.errors import CallerError, NotFound
 from tests.database._delivery import World, ids, opened
 

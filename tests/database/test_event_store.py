@@ -9,13 +9,8 @@ import psycopg
 import pytest
 import trio
 
-from bulkhead_trio.database.delivery_records import (
-    Added,
-    Conflicted,
-    DeliveryFilter,
-    EventDraft,
-    FannedOut,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter
+from bulkhead_trio.database.event_records import Added, Conflicted, EventDraft, FannedOut
 from bulkhead_trio.delivery._matching_rules import patterns_for
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable, NotFound
 from tests.database._delivery import added, opened

@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from bulkhead_trio.database.delivery_records import Lane, NotificationDraft, NotificationFilter
+from bulkhead_trio.database.delivery_records import NotificationDraft, NotificationFilter
+from bulkhead_trio.database.work_records import Lane
 from bulkhead_trio.errors import CallerError, NotFound
 from tests.database._delivery import LEASE, opened, result
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bulkhead_trio.database.delivery_records import (
-    Backlog,
-    DeliveryFilter,
-    EventDraft,
-    Pruned,
-    WebhookChanges,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter, Pruned
+from bulkhead_trio.database.event_records import EventDraft
+from bulkhead_trio.database.webhook_records import WebhookChanges
+from bulkhead_trio.database.work_records import Backlog
 from bulkhead_trio.errors import NotFound
 from tests.database._delivery import LEASE, World, opened, result
 

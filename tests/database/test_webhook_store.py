@@ -10,14 +10,10 @@ import pytest
 import trio
 
 from bulkhead_trio.database._cursor_rules import decode_cursor, encode_cursor
-from bulkhead_trio.database.delivery_records import (
-    Backlog,
-    DeliveryFilter,
-    EndpointChange,
-    SigningSecret,
-    WebhookChanges,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter
+from bulkhead_trio.database.webhook_records import EndpointChange, SigningSecret, WebhookChanges
 from bulkhead_trio.database.webhooks import MOST_SECRETS, MOST_WEBHOOKS
+from bulkhead_trio.database.work_records import Backlog
 from bulkhead_trio.errors import Conflict, NotFound
 from tests.database._delivery import ids, opened
 

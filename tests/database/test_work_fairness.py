@@ -9,7 +9,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from bulkhead_trio.database.delivery_records import Lane, WebhookWork
+from bulkhead_trio.database.work_records import Lane, WebhookWork
 from tests.database._delivery import World, ids, opened
 
 

@@ -10,14 +10,9 @@ import psycopg
 import pytest
 import trio
 
-from bulkhead_trio.database.delivery_records import (
-    Backlog,
-    DeliveryFilter,
-    EndpointChange,
-    Finished,
-    Lane,
-    WebhookChanges,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter
+from bulkhead_trio.database.webhook_records import EndpointChange, WebhookChanges
+from bulkhead_trio.database.work_records import Backlog, Finished, Lane
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable
 from bulkhead_trio.testing import CancellationPoint, sweep_cancellations
 from tests.database._delivery import AT, LEASE, PARALLEL, attempt, ids, opened, result

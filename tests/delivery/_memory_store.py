@@ -11,17 +11,10 @@ from uuid import UUID
 
 import trio
 
-from bulkhead_trio.database.delivery_records import (
-    Added,
-    Conflicted,
-    EventDraft,
-    FannedOut,
-    Lane,
-    NotificationWork,
-    Pruned,
-    SigningSecret,
-    WebhookWork,
-)
+from bulkhead_trio.database.delivery_records import Pruned
+from bulkhead_trio.database.event_records import Added, Conflicted, EventDraft, FannedOut
+from bulkhead_trio.database.webhook_records import SigningSecret
+from bulkhead_trio.database.work_records import Lane, NotificationWork, WebhookWork
 from bulkhead_trio.delivery._matching_rules import patterns_for
 from bulkhead_trio.errors import DatabaseUnavailable
 

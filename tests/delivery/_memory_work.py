@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from bulkhead_trio.database.delivery_records import (
+from bulkhead_trio.database.work_records import (
     Backlog,
     Finished,
     Lane,

@@ -9,13 +9,9 @@ from uuid import UUID
 import attrs
 import trio
 
-from bulkhead_trio.database.delivery_records import (
-    AttemptRecord,
-    Lane,
-    NotificationWork,
-    SigningSecret,
-    WebhookWork,
-)
+from bulkhead_trio.database.delivery_records import AttemptRecord
+from bulkhead_trio.database.webhook_records import SigningSecret
+from bulkhead_trio.database.work_records import Lane, NotificationWork, WebhookWork
 
 EPOCH: Final = datetime.datetime(2026, 2, 11, 12, 0, tzinfo=datetime.UTC)
 

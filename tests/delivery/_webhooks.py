@@ -13,7 +13,8 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from bulkhead_trio.database.delivery_records import Finished, Lane, SigningSecret, WebhookWork
+from bulkhead_trio.database.webhook_records import SigningSecret
+from bulkhead_trio.database.work_records import Finished, Lane, WebhookWork
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery._signing_rules import WebhookSecret, make_secret
 from bulkhead_trio.delivery.endpoint_breakers import EndpointBreakers

@@ -12,12 +12,8 @@ import attrs
 import trio
 import trio.testing
 
-from bulkhead_trio.database.delivery_records import (
-    AttemptRecord,
-    Finished,
-    NotificationWork,
-    WebhookWork,
-)
+from bulkhead_trio.database.delivery_records import AttemptRecord
+from bulkhead_trio.database.work_records import Finished, NotificationWork, WebhookWork
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.pipeline import DeliveryPipeline
 

@@ -12,7 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import EventDraft, Finished, WebhookWork
+from bulkhead_trio.database.event_records import EventDraft
+from bulkhead_trio.database.work_records import Finished, WebhookWork
 from bulkhead_trio.delivery.fan_out import FanOut
 from bulkhead_trio.delivery.pipeline import DeliveryPipeline
 from bulkhead_trio.errors import DatabaseUnavailable

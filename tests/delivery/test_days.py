@@ -18,7 +18,8 @@ from standardwebhooks import Webhook
 from trio.testing import MockClock
 
 from bulkhead_trio.database._public_id_rules import public_id
-from bulkhead_trio.database.delivery_records import SigningSecret, WebhookWork
+from bulkhead_trio.database.webhook_records import SigningSecret
+from bulkhead_trio.database.work_records import WebhookWork
 from bulkhead_trio.delivery._schedule_rules import DEFAULT_WAITS, RetrySchedule
 from bulkhead_trio.delivery._signing_rules import WebhookSecret, make_secret
 from bulkhead_trio.delivery.pipeline import DeliveryPipeline

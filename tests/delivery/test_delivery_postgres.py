@@ -14,16 +14,13 @@ import trio
 from bulkhead_trio.database import PoolSettings, create_pool
 from bulkhead_trio.database.connection import Connection
 from bulkhead_trio.database.deliveries import DeliveryStore
-from bulkhead_trio.database.delivery_records import (
-    DeliveryFilter,
-    EventDraft,
-    NotificationDraft,
-    WebhookDraft,
-)
+from bulkhead_trio.database.delivery_records import DeliveryFilter, NotificationDraft
+from bulkhead_trio.database.event_records import EventDraft
 from bulkhead_trio.database.events import EventStore
 from bulkhead_trio.database.notifications import NotificationStore
 from bulkhead_trio.database.pool import Pool
 from bulkhead_trio.database.pruning import Pruning
+from bulkhead_trio.database.webhook_records import WebhookDraft
 from bulkhead_trio.database.webhooks import WebhookStore
 from bulkhead_trio.database.work import NotificationWorkStore, WebhookWorkStore
 from bulkhead_trio.database.work_feed import create_work_feed

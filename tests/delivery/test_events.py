@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import Added, EventDraft
+from bulkhead_trio.database.event_records import Added, EventDraft
 from bulkhead_trio.delivery.events import EventWriter
 from bulkhead_trio.errors import (
     BulkheadFull,

@@ -12,12 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import (
-    EventDraft,
-    Finished,
-    NotificationWork,
-    WebhookWork,
-)
+from bulkhead_trio.database.event_records import EventDraft
+from bulkhead_trio.database.work_records import Finished, NotificationWork, WebhookWork
 from bulkhead_trio.delivery.domain import DomainEvent
 from bulkhead_trio.delivery.endpoint_breakers import BreakersStatistics
 from bulkhead_trio.delivery.opening import Delivery, DeliveryStores, open_delivery

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import Added, EventDraft
+from bulkhead_trio.database.event_records import Added, EventDraft
 from bulkhead_trio.delivery.claimer import Claimer
 from bulkhead_trio.delivery.events import EventWriter
 from bulkhead_trio.delivery.finisher import Finisher

@@ -8,7 +8,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import Backlog, EventDraft
+from bulkhead_trio.database.event_records import EventDraft
+from bulkhead_trio.database.work_records import Backlog
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.backlog import UNKNOWN, BacklogWatch
 from bulkhead_trio.delivery.fan_out import FanOut

@@ -14,7 +14,8 @@ import trio
 import trustme
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import EndpointChange, Finished
+from bulkhead_trio.database.webhook_records import EndpointChange
+from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._message_rules import MOST_RESPONSE_BYTES
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.endpoint_breakers import COOLDOWNS, FAILURES

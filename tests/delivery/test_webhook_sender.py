@@ -14,7 +14,7 @@ import trio
 from standardwebhooks import Webhook, WebhookVerificationError
 from trio.testing import MockClock
 
-from bulkhead_trio.database.delivery_records import EndpointChange
+from bulkhead_trio.database.webhook_records import EndpointChange
 from bulkhead_trio.delivery._schedule_rules import DEFAULT_WAITS, RetrySchedule
 from bulkhead_trio.delivery._signing_rules import make_secret
 from bulkhead_trio.delivery.sealing import Sealer

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import attrs
 
-from bulkhead_trio.database.delivery_records import NotificationWork
+from bulkhead_trio.database.work_records import NotificationWork
 from bulkhead_trio.delivery._verdict_rules import Outcome
 
 BreakerKey: TypeAlias = tuple[UUID, str]

@@ -9,7 +9,8 @@ from typing import Final
 
 import trio
 
-from bulkhead_trio.database.delivery_records import AttemptRecord, Finished, NotificationWork
+from bulkhead_trio.database.delivery_records import AttemptRecord
+from bulkhead_trio.database.work_records import Finished, NotificationWork
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.channels.channel import Channel, Tried
 from bulkhead_trio.delivery.endpoint_breakers import BreakersStatistics, EndpointBreakers

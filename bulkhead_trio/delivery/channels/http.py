@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from bulkhead_trio.database._public_id_rules import public_id
-from bulkhead_trio.database.delivery_records import NotificationWork
+from bulkhead_trio.database.work_records import NotificationWork
 from bulkhead_trio.delivery._message_rules import MOST_RESPONSE_BYTES, kept_text
 from bulkhead_trio.delivery._schedule_rules import read_retry_after
 from bulkhead_trio.delivery._verdict_rules import Failure, Verdict, verdict_of

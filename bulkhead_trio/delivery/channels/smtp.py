@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from bulkhead_trio.database._public_id_rules import public_id
-from bulkhead_trio.database.delivery_records import NotificationWork
+from bulkhead_trio.database.work_records import NotificationWork
 from bulkhead_trio.delivery._message_rules import MOST_RESPONSE_BYTES
 from bulkhead_trio.delivery.channels._mail_rules import (
     MailRefused,

@@ -19,8 +19,9 @@ from bulkhead_trio.api.quart_app import create_quart_app
 from bulkhead_trio.api.routes import Resource
 from bulkhead_trio.database import PoolSettings, create_pool
 from bulkhead_trio.database.audit import Author
-from bulkhead_trio.database.delivery_records import AttemptRecord, Finished, Outcome
+from bulkhead_trio.database.delivery_records import AttemptRecord
 from bulkhead_trio.database.tenants import TenantDraft
+from bulkhead_trio.database.work_records import Finished, Outcome
 from bulkhead_trio.delivery.events import EventWriter
 from bulkhead_trio.tenancy import KeyMaker, TenantDirectory
 from bulkhead_trio.testing import Answer, ASGIClient

@@ -9,7 +9,9 @@ import pytest
 import trio
 from standardwebhooks.webhooks import Webhook
 
-from bulkhead_trio.database.delivery_records import AttemptRecord, EndpointChange, Finished
+from bulkhead_trio.database.delivery_records import AttemptRecord
+from bulkhead_trio.database.webhook_records import EndpointChange
+from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._signing_rules import WebhookSecret, read_secret, sign
 from bulkhead_trio.delivery.sealing import Sealer
 

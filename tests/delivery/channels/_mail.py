@@ -13,7 +13,7 @@ from uuid import UUID
 import attrs
 import msgspec
 
-from bulkhead_trio.database.delivery_records import Finished, Lane, NotificationWork
+from bulkhead_trio.database.work_records import Finished, Lane, NotificationWork
 from bulkhead_trio.delivery.channels.mail_session import Envelope
 
 MOMENT: Final = datetime.datetime(2026, 2, 11, 12, 0, tzinfo=datetime.UTC)

@@ -17,7 +17,7 @@ import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope, LoginPassword
 
-from bulkhead_trio.database.delivery_records import NotificationWork
+from bulkhead_trio.database.work_records import NotificationWork
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.channels import (
     Channels,
