@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import abc
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
@@ -31,9 +31,9 @@ MOST_PER_ENDPOINT: Final = 4
 
 _CLAIM: Final = {
     WorkKind.WEBHOOK: b"SELECT * FROM bulkhead_trio_claim_webhooks"
-    b"(%s, %s, make_interval(secs => %s), %s, %s, %s)",
+    b"(%s, %s, make_interval(secs => %s), %s, %s, %s, %s::uuid[])",
     WorkKind.NOTIFICATION: b"SELECT * FROM bulkhead_trio_claim_notifications"
-    b"(%s, %s, make_interval(secs => %s), %s, %s, %s)",
+    b"(%s, %s, make_interval(secs => %s), %s, %s, %s, %s::uuid[])",
 }
 
 # Not in any index, so that a renewal writes the row and nothing else. A lease that has run out is
@@ -90,7 +90,14 @@ class WorkStore(abc.ABC, Generic[W]):
         self._most_per_endpoint = most_per_endpoint
         self._uniform = uniform
 
-    async def claim(self, owner: UUID, limit: int, lease_seconds: float, parallel: int) -> list[W]:
+    async def claim(
+        self,
+        owner: UUID,
+        limit: int,
+        lease_seconds: float,
+        parallel: int,
+        leaving_out: Collection[UUID] = (),
+    ) -> list[W]:
         """Lease what is due, weighted-fair among tenants.
 
         No tenant has more than half of ``parallel`` in this owner's hands, no endpoint more than
@@ -102,9 +109,10 @@ class WorkStore(abc.ABC, Generic[W]):
             limit: the most to lease.
             lease_seconds: until others may have it.
             parallel: how many pieces of work the owner has in hand when it is busy.
+            leaving_out: queues that nothing is leased of; few, for each claim passes them over.
         """
         parameters = (owner, limit, lease_seconds, parallel, self._most_per_endpoint,
-                      self._uniform())  # fmt: skip
+                      self._uniform(), list(leaving_out))  # fmt: skip
 
         async def ask(connection: Connection) -> list[W]:
             found = await connection.execute(_CLAIM[self.kind], parameters, prepare=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 from uuid import UUID
 
@@ -12,6 +12,7 @@ import trio
 from bulkhead_trio.delivery._signal import Bell
 from bulkhead_trio.delivery.backoff import STORE_SECONDS, Backoff, is_outage
 from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.slowness import Slowness
 from bulkhead_trio.delivery.stores import Work, WorkStore
 from bulkhead_trio.policies.deadline import deadline
 
@@ -33,6 +34,7 @@ class Claimer(Generic[W]):
         lease_seconds: how long a lease lasts.
         size: how many to claim now; 0: none.
         hand: takes what is to be begun; never waits.
+        slowness: knows whose sends take long.
         poll_seconds: between two looks when nobody says anything.
         uniform: a source of numbers in [0, 1).
     """
@@ -48,6 +50,7 @@ class Claimer(Generic[W]):
         lease_seconds: float,
         size: Callable[[], int],
         hand: Callable[[Sequence[Held[W]]], None],
+        slowness: Slowness[W],
         poll_seconds: float = POLL_SECONDS,
         uniform: Callable[[], float] = random.random,
     ) -> None:
@@ -58,6 +61,7 @@ class Claimer(Generic[W]):
         self._lease_seconds = lease_seconds
         self._size = size
         self._hand = hand
+        self._slowness = slowness
         self._poll_seconds = poll_seconds
         self._uniform = uniform
         self._backoff = Backoff(f"claiming for {name}", uniform=uniform)
@@ -119,23 +123,33 @@ class Claimer(Generic[W]):
         # Set before the claim, so that a word which comes while it runs is not lost.
         self._ask_again_at = began + self._poll_seconds * (0.75 + self._uniform() / 2)
         try:
-            with deadline(STORE_SECONDS):
-                works = await self._store.claim(
-                    self._owner,
-                    limit=size,
-                    lease_seconds=self._lease_seconds,
-                    parallel=self._parallel,
-                )
+            slow = self._slowness.queues()
+            claimed = await self._take(size, leaving_out=slow)
+            if slow and (rest := min(size - claimed, self._slowness.room(slow))) > 0:
+                await self._take(rest)
         except Exception as error:
             if not is_outage(error):
                 raise
             await self._pause(error)
             return
         self._backoff.succeeded()
+
+    async def _take(self, size: int, *, leaving_out: Collection[UUID] = ()) -> int:
+        """Claim up to ``size``, and hand them on; how many there were."""
+        began = trio.current_time()
+        with deadline(STORE_SECONDS):
+            works = await self._store.claim(
+                self._owner,
+                limit=size,
+                lease_seconds=self._lease_seconds,
+                parallel=self._parallel,
+                leaving_out=leaving_out,
+            )
         self._claims += 1
         self._claimed += len(works)
         # Even if there is more: there is no room for it before a result is written, which says so.
         self._hand(self._holdings.take(works, lease_until=began + self._lease_seconds))
+        return len(works)
 
     async def _pause(self, error: BaseException) -> None:
         """The database is away: what anybody says meanwhile does not make it come back sooner."""

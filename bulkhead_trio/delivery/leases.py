@@ -28,6 +28,7 @@ class Held(Generic[W]):
         work: as it was claimed.
         lease_until: on Trio's clock.
         scope: round its send, while that runs.
+        begun_at: when that began, on Trio's clock; ``None`` while it does not run.
         result: what became of it, until that is written.
         is_lost: whether it is nobody's or another's by now.
     """
@@ -35,6 +36,7 @@ class Held(Generic[W]):
     work: W
     lease_until: float
     scope: trio.CancelScope | None = None
+    begun_at: float | None = None
     result: Finished | None = None
     is_lost: bool = False
 

@@ -33,6 +33,7 @@ from bulkhead_trio.delivery.leases import Held, Holdings
 from bulkhead_trio.delivery.renewing import SWEEP_SECONDS, Renewing
 from bulkhead_trio.delivery.sending import Sending, utc_now
 from bulkhead_trio.delivery.settings import MOST_PARALLEL
+from bulkhead_trio.delivery.slowness import Slowness
 from bulkhead_trio.delivery.statistics import PipelineStatistics
 from bulkhead_trio.delivery.stores import Work, WorkStore
 from bulkhead_trio.delivery.supervision import Supervisor
@@ -95,6 +96,7 @@ class DeliveryPipeline(Generic[W]):
         self._grace_seconds = grace_seconds
         self._owner = uuid4()
         self._holdings = Holdings[W]()
+        slowness = Slowness(self._holdings, parallel)
         self._claimer = Claimer(
             name,
             store,
@@ -104,6 +106,7 @@ class DeliveryPipeline(Generic[W]):
             lease_seconds=lease_seconds,
             size=self._claim_size,
             hand=self._hand,
+            slowness=slowness,
             poll_seconds=poll_seconds,
             uniform=uniform,
         )
@@ -122,6 +125,7 @@ class DeliveryPipeline(Generic[W]):
             self._finisher,
             schedule=RetrySchedule() if schedule is None else schedule,
             limit_seconds=limit_seconds,
+            slowness=slowness,
             on_taken=self._claimer.there_may_be_room,
             wall_clock=wall_clock,
             uniform=uniform,

@@ -16,6 +16,7 @@ from bulkhead_trio.delivery._claim_rules import Pace
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.finisher import Finisher
 from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.slowness import Slowness
 from bulkhead_trio.delivery.statistics import Tally
 from bulkhead_trio.delivery.stores import Work
 
@@ -42,6 +43,7 @@ class Sending(Generic[W]):
         finisher: is given what became of each.
         schedule: says when something is tried again whose send raised.
         limit_seconds: the longest that one send may take, whatever it does.
+        slowness: is told how long each send took.
         on_taken: called whenever a worker has taken something: there is room again.
         wall_clock: the time as people are told it.
         uniform: a source of numbers in [0, 1).
@@ -56,6 +58,7 @@ class Sending(Generic[W]):
         *,
         schedule: RetrySchedule,
         limit_seconds: float,
+        slowness: Slowness[W],
         on_taken: Callable[[], None],
         wall_clock: Callable[[], datetime] = utc_now,
         uniform: Callable[[], float] = random.random,
@@ -66,6 +69,7 @@ class Sending(Generic[W]):
         self._finisher = finisher
         self._schedule = schedule
         self._limit_seconds = limit_seconds
+        self._slowness = slowness
         self._on_taken = on_taken
         self._wall_clock = wall_clock
         self._uniform = uniform
@@ -111,17 +115,20 @@ class Sending(Generic[W]):
             self._holdings.lose(held)
             return
         self._active += 1
+        held.begun_at = began
         self._most_active = max(self._most_active, self._active)
         try:
             result = await self._try(held, began)
         finally:
             self._active -= 1
+            held.begun_at = None
         if result is None or held.is_lost:
             self._holdings.lose(held)
             return
         seconds = trio.current_time() - began
         if result.attempt is not None:  # what was not tried says nothing of how long tries take
             self._pace = self._pace.sent(seconds)
+            self._slowness.sent(held.work.queue_id, seconds)
         self.tally.ended(result, seconds)
         held.result = result
         self._finisher.add(held)

@@ -6,7 +6,7 @@ has not: every stage is written so that either will do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -25,6 +25,10 @@ class Work(Protocol):
         """The delivery, or the notification."""
 
     @property
+    def queue_id(self) -> UUID:
+        """The endpoint, or the tenant's channel."""
+
+    @property
     def attempts(self) -> int:
         """How many there have been before."""
 
@@ -33,9 +37,18 @@ class WorkStore(Protocol[W_co]):
     """The work of one kind: claimed under leases, by any number of instances."""
 
     async def claim(
-        self, owner: UUID, *, limit: int, lease_seconds: float, parallel: int
+        self,
+        owner: UUID,
+        *,
+        limit: int,
+        lease_seconds: float,
+        parallel: int,
+        leaving_out: Collection[UUID] = (),
     ) -> Sequence[W_co]:
-        """Lease up to ``limit`` that are due, fairly; ``parallel`` are sent at once here."""
+        """Lease up to ``limit`` that are due, fairly; ``parallel`` are sent at once here.
+
+        Nothing of the queues that are left out.
+        """
 
     async def renew(self, owner: UUID, item_ids: Sequence[UUID], lease_seconds: float) -> set[UUID]:
         """Prolong leases; those that are the owner's still."""

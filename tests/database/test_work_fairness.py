@@ -44,6 +44,21 @@ async def test_tenants_are_served_by_their_weights(
         assert 2.2 <= counts[heavy] / counts[light] <= 4.0
 
 
+async def test_queues_may_be_left_out(database: str) -> None:
+    """Nothing of theirs is leased, however long their turn has come; later it is."""
+    async with opened(database) as world:
+        queues = []
+        for _ in range(4):
+            tenant = await world.tenant()
+            queues.append((await world.webhook(tenant)).id)
+            await world.filled(tenant, queues[-1], 3)
+        *slow, quick = queues
+        works = await world.work.claim(world.owner, 20, 60.0, 20, leaving_out=slow)
+        assert [work.queue_id for work in works] == [quick] * 3
+        works = await world.work.claim(world.owner, 20, 60.0, 20)
+        assert sorted(work.queue_id for work in works) == sorted(slow * 3)
+
+
 async def test_tenant_with_one_event_does_not_wait_behind_ten_thousand(database: str) -> None:
     """It is in the next claim, whatever else there is, and however long that has been served."""
     async with opened(database) as world:

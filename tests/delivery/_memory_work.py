@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 from uuid import UUID
 
@@ -47,18 +47,27 @@ class MemoryWork(Generic[W]):
         self.claim_limits: list[int] = []
         self.finished: list[Finished] = []
         self._virtual = 0.0
+        self._left_out: frozenset[UUID] = frozenset()
 
     # --- claiming --------------------------------------------------------------------------------
 
     async def claim(
-        self, owner: UUID, *, limit: int, lease_seconds: float, parallel: int
+        self,
+        owner: UUID,
+        *,
+        limit: int,
+        lease_seconds: float,
+        parallel: int,
+        leaving_out: Collection[UUID] = (),
     ) -> list[W]:
+        self._left_out = frozenset(leaving_out)
         try:
             await self._database.answer("claim")
         except trio.Cancelled:
             if self._database.commits_when_cancelled:
                 self._claim(owner, limit, lease_seconds, parallel)
             raise
+        self._left_out = frozenset(leaving_out)  # another claim may have been made meanwhile
         return self._claim(owner, limit, lease_seconds, parallel)
 
     def _claim(self, owner: UUID, limit: int, lease_seconds: float, parallel: int) -> list[W]:
@@ -109,7 +118,7 @@ class MemoryWork(Generic[W]):
                 if queue in blocked:
                     continue
                 blocked.add(queue)  # whatever it is, the head holds the others back
-            if item.owner is not None or item.due_at > now:
+            if item.owner is not None or item.due_at > now or queue in self._left_out:
                 continue
             if item.lane is not lane and not (is_fifo and lane is Lane.FIRST):
                 continue

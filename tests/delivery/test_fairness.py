@@ -70,6 +70,47 @@ async def test_dead_endpoint_does_not_hold_the_workers(autojump_clock: MockClock
         assert receiver.running[dead.id] == 4
 
 
+async def test_slow_endpoints_together_do_not_have_all_workers(autojump_clock: MockClock) -> None:
+    """Ten, of ten tenants, each with hundreds that wait: who answers quickly is served at once."""
+    database, receiver = MemoryDatabase(), Receiver(seconds=0.05)
+    for _ in range(10):
+        slow = database.endpoint(database.tenant())
+        receiver.seconds_of[slow.id] = 12.0
+        deliveries(database, slow, 200)
+    quick = [database.endpoint(database.tenant()) for _ in range(3)]
+    async with running(pipeline := pipeline_of(database, receiver, parallel=20)):
+        await trio.sleep(30.0)  # nobody knew it of them at first
+        for _ in range(20):
+            items = [item for each in quick for item in deliveries(database, each, 2)]
+            began = trio.current_time()
+            pipeline.wake()
+            await until(lambda: states(items)["delivered"] == 6)  # noqa: B023  awaited here
+            assert trio.current_time() - began < 0.5
+            await trio.sleep(1.3)
+        under_way = sum(receiver.running[each] for each in receiver.seconds_of)
+        assert under_way == 16  # and what the quick ones leave is not idle
+
+
+async def test_endpoint_that_is_quick_again_is_slow_no_more(autojump_clock: MockClock) -> None:
+    """A bad minute is forgotten: all workers are everybody's again."""
+    database, receiver = MemoryDatabase(), Receiver(seconds=0.2)
+    database.webhooks.most_per_endpoint = 100
+    endpoints = [database.endpoint(database.tenant()) for _ in range(5)]
+    for endpoint in endpoints:
+        receiver.seconds_of[endpoint.id] = 3.0
+        deliveries(database, endpoint, 20)
+    async with running(pipeline := pipeline_of(database, receiver, parallel=10)):
+        await trio.sleep(10.0)
+        assert receiver.running.total() == 8
+        receiver.seconds_of.clear()
+        await until(lambda: states(database.items.values())["delivered"] == 100)
+        for endpoint in endpoints:
+            deliveries(database, endpoint, 20)
+        pipeline.wake()
+        await trio.sleep(0.3)
+        assert receiver.running.total() == 10
+
+
 async def test_retries_do_not_crowd_out_first_tries_nor_the_other_way_round(
     autojump_clock: MockClock,
 ) -> None:

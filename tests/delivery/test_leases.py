@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from bulkhead_trio.delivery.finisher import Finisher
 from bulkhead_trio.delivery.leases import Held, Holdings
 from bulkhead_trio.delivery.sending import Sending
+from bulkhead_trio.delivery.slowness import Slowness
 
 from ._memory_store import MemoryDatabase
 from ._world import SCHEDULE, AnyWork, Receiver
@@ -105,6 +106,7 @@ async def test_work_whose_lease_is_gone_in_line_is_not_begun(
         finisher,
         schedule=SCHEDULE,
         limit_seconds=10.0,
+        slowness=Slowness(holdings, 8),
         on_taken=lambda: None,
     )
     queue_in, queue_out = trio.open_memory_channel[Held[AnyWork]](1)

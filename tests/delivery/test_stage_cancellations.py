@@ -14,6 +14,7 @@ from bulkhead_trio.delivery.events import EventWriter
 from bulkhead_trio.delivery.finisher import Finisher
 from bulkhead_trio.delivery.leases import Held, Holdings
 from bulkhead_trio.delivery.sending import Sending
+from bulkhead_trio.delivery.slowness import Slowness
 from bulkhead_trio.errors import Shed
 from bulkhead_trio.testing import CancellationPoint, sweep_cancellations
 
@@ -61,6 +62,7 @@ async def test_claimer_cancelled_anywhere_knows_what_it_handed_on(
             lease_seconds=60.0,
             size=lambda: 2,
             hand=handed.extend,
+            slowness=Slowness(holdings, 8),
             uniform=lambda: 0.5,
         )
         with point, trio.move_on_after(2.5):
@@ -93,6 +95,7 @@ async def test_worker_cancelled_anywhere_loses_no_work(autojump_clock: MockClock
             finisher,
             schedule=SCHEDULE,
             limit_seconds=10.0,
+            slowness=Slowness(holdings, 8),
             on_taken=lambda: None,
             wall_clock=moment,
         )

@@ -92,11 +92,12 @@ $$;
 --                 retries a quarter while first tries wait, three quarters when none do
 -- most_per_queue  under way of one endpoint, at all owners together; of a FIFO endpoint 1
 -- chance          in [0, 1), for the part of a quarter of 'most' that is no whole number
+-- left_out        queues that nothing is claimed of
 --
 -- What it costs depends on 'most' and on how much is under way, not on how much waits.
 CREATE FUNCTION bulkhead_trio_claim(
     of_kind smallint, by_owner uuid, most integer, lease interval, parallel integer,
-    most_per_queue integer, chance float8
+    most_per_queue integer, chance float8, left_out uuid[]
 ) RETURNS uuid[] LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -124,11 +125,13 @@ BEGIN
             SELECT h.queue_id, h.lane FROM work_heads AS h
             WHERE h.kind = of_kind AND h.lane = 0 AND h.state = 'ready'
               AND NOT h.tenant_id = ANY (ARRAY(SELECT tenant_id FROM capped))
+              AND NOT h.queue_id = ANY (left_out)
             ORDER BY h.turn LIMIT most - cardinality(claimed) FOR UPDATE SKIP LOCKED
         ), retries AS (
             SELECT h.queue_id, h.lane FROM work_heads AS h
             WHERE h.kind = of_kind AND h.lane = 1 AND h.state = 'ready'
               AND NOT h.tenant_id = ANY (ARRAY(SELECT tenant_id FROM capped))
+              AND NOT h.queue_id = ANY (left_out)
             ORDER BY h.turn LIMIT most - cardinality(claimed) FOR UPDATE SKIP LOCKED
         )
         SELECT array_agg(queue_id), array_agg(lane) INTO queues, lanes
@@ -273,7 +276,7 @@ $$;
 
 CREATE FUNCTION bulkhead_trio_claim_webhooks(
     by_owner uuid, most integer, lease interval, parallel integer, most_per_queue integer,
-    chance float8
+    chance float8, left_out uuid[]
 ) RETURNS TABLE (
     item_id uuid, seq bigint, attempts integer, tenant_id uuid, queue_id uuid, lane smallint,
     lease_until timestamptz, created_at timestamptz, event_id uuid, event_type text, payload text,
@@ -284,7 +287,7 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     items uuid[] := bulkhead_trio_claim(
-        1::smallint, by_owner, most, lease, parallel, most_per_queue, chance);
+        1::smallint, by_owner, most, lease, parallel, most_per_queue, chance, left_out);
 BEGIN
     RETURN QUERY
     SELECT w.item_id, w.seq, w.attempts, w.tenant_id, w.queue_id, w.lane, w.lease_until,
@@ -301,7 +304,7 @@ $$;
 
 CREATE FUNCTION bulkhead_trio_claim_notifications(
     by_owner uuid, most integer, lease interval, parallel integer, most_per_queue integer,
-    chance float8
+    chance float8, left_out uuid[]
 ) RETURNS TABLE (
     item_id uuid, seq bigint, attempts integer, tenant_id uuid, queue_id uuid, lane smallint,
     lease_until timestamptz, created_at timestamptz, channel text, recipient text, subject text,
@@ -311,7 +314,7 @@ SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     items uuid[] := bulkhead_trio_claim(
-        2::smallint, by_owner, most, lease, parallel, most_per_queue, chance);
+        2::smallint, by_owner, most, lease, parallel, most_per_queue, chance, left_out);
 BEGIN
     RETURN QUERY
     SELECT w.item_id, w.seq, w.attempts, w.tenant_id, w.queue_id, w.lane, w.lease_until,
