@@ -59,5 +59,4 @@ def wire_pipeline(pipeline: PipelineSnapshot) -> dict[str, Any]:
         },
         "circuitBreakers": dict(pipeline.troubled),
         "outcomes": dict(pipeline.outcomes),
-        "oldestSeconds": round(pipeline.oldest_seconds, 3),
     }

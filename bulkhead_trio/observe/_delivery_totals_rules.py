@@ -47,7 +47,6 @@ def added_pipelines(one: PipelineSnapshot, other: PipelineSnapshot) -> PipelineS
         waiting=max(one.waiting, other.waiting),
         retrying=max(one.retrying, other.retrying),
         dead_lettered=max(one.dead_lettered, other.dead_lettered),
-        oldest_seconds=max(one.oldest_seconds, other.oldest_seconds),
         outcomes=_added(one.outcomes, other.outcomes),
         tries=_added_tries(one.tries, other.tries),
         breakers=_added(one.breakers, other.breakers),

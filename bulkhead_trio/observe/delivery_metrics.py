@@ -33,7 +33,6 @@ _GAUGES: Final = (
     ("queued", "What waits, in memory and in the database.", "queued"),
     ("retrying", "Of what waits, what has been tried before.", "retrying"),
     ("dead_lettered", "What was given up and is still kept.", "dead_lettered"),
-    ("oldest_seconds", "How long what is due has waited at most.", "oldest_seconds"),
 )
 
 _INTAKE_GAUGES: Final = (

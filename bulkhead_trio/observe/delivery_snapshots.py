@@ -45,7 +45,6 @@ class PipelineSnapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=Tru
         waiting: that wait in the database, first tries and retries; seen there.
         retrying: of those, what has been tried before; seen there.
         dead_lettered: that were given up and are still kept; seen there.
-        oldest_seconds: how long what is due has waited at most; seen there.
         outcomes: how many ended how, such as ``delivered``, ``retry``, ``dead``, ``dropped``.
         tries: how long they took.
         breakers: how many of its breakers are in which state.
@@ -59,7 +58,6 @@ class PipelineSnapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=Tru
     waiting: int = 0
     retrying: int = 0
     dead_lettered: int = 0
-    oldest_seconds: float = 0.0
     outcomes: Mapping[str, int] = {}
     tries: TriesSnapshot = TriesSnapshot()
     breakers: Mapping[str, int] = {}

@@ -33,7 +33,6 @@ def a_snapshot(scale: int = 1) -> DeliverySnapshot:
                 waiting=40,
                 retrying=7 * scale,
                 dead_lettered=5,
-                oldest_seconds=1.5 * scale,
                 outcomes={"delivered": 100 * scale, "dead": 1},
                 tries=tries,
                 breakers={"CLOSED": 4, "OPEN": 1},
@@ -54,7 +53,6 @@ def test_total_adds_what_is_a_processs_own_and_takes_the_most_of_what_all_see() 
     assert (webhooks.max_parallel, webhooks.active, webhooks.held) == (20, 6, 9)
     assert (webhooks.waiting, webhooks.retrying, webhooks.dead_lettered) == (40, 14, 5)
     assert webhooks.queued == 49
-    assert webhooks.oldest_seconds == 3.0
     assert webhooks.outcomes == {"delivered": 300, "dead": 2}
     assert (webhooks.tries.counts[0], webhooks.tries.seconds) == (3, 1.5)
     assert webhooks.breakers == {"CLOSED": 8, "OPEN": 2}

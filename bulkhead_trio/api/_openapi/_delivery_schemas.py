@@ -305,7 +305,6 @@ def _metrics() -> JSON:
                 "additionalProperties": counted("How many."),
                 "x-additionalPropertiesName": "outcome",
             },
-            "oldestSeconds": measured("How long what is due has waited at most."),
         },
     )
     return described_object("All stages.", dict.fromkeys(PIPELINES, pipeline))

@@ -285,7 +285,6 @@ def delivery_metrics_operation() -> Operation:
         "circuitBreaker": {"state": "CLOSED", "closed": 3, "halfOpen": 0, "open": 0},
         "circuitBreakers": {},
         "outcomes": {"delivered": 120},
-        "oldestSeconds": 0.0,
     }
     return Operation(
         path="/metrics/deliveries",
