@@ -91,7 +91,6 @@ async def test_processes_are_added_up() -> None:
         "maxParallel": 20, "active": 7, "queued": 9, "retrying": 3, "deadLettered": 4,
         "circuitBreaker": {"state": "OPEN", "closed": 1, "halfOpen": 0, "open": 1},
         "circuitBreakers": {"smtp": "OPEN"}, "outcomes": {"delivered": 8, "dead": 2},
-       
     }  # fmt: skip
 
 
