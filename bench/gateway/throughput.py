@@ -19,6 +19,8 @@ from bench.http.throughput import Load, OnStep, ask, difference
 from bench.machine import cpu_seconds
 from bench.server import Server
 
+MOST_WARM_UPS = 10
+
 
 @attrs.frozen
 class _Asked:
@@ -27,6 +29,16 @@ class _Asked:
     entry: GatewayEntry
     server: Server
     script: Path
+    targets: int
+
+    async def warm_up(self, connections: int, seconds: float) -> None:
+        """Load until everything has been asked for at least once: a look-up that is made once in
+        a tenant's life is no part of the rate."""
+        asked = 0.0
+        for _ in range(MOST_WARM_UPS):
+            asked += (await self.turn(connections, seconds)).count.per_second * seconds
+            if asked >= self.targets:
+                return
 
     async def turn(self, connections: int, seconds: float) -> Turn:
         used, began = cpu_seconds(self.server.pid), trio.current_time()
@@ -69,7 +81,7 @@ async def measure(job: GatewayJob, load: Load, world: World, on_step: OnStep) ->
         turns: list[list[Turn]] = [[] for _ in asked]
         for each in asked:
             on_step(f"{each.entry.subject.name}: warm-up")
-            await each.turn(load.connections, load.warm_up)
+            await each.warm_up(load.connections, load.warm_up)
         for _ in range(load.rounds):
             for each, taken in zip(asked, turns, strict=True):
                 on_step(each.entry.subject.name)
@@ -87,7 +99,7 @@ async def _open(
     script.write_text(wrk_script(targets), encoding="ascii")
     # What is shown and checked is the first of them.
     first = attrs.evolve(entry, path=targets[0].path, headers={"X-API-Key": targets[0].key})
-    return _Asked(first, server, script)
+    return _Asked(first, server, script, len(targets))
 
 
 async def targets_of(entry: GatewayEntry, world: World) -> tuple[Target, ...]:
