@@ -12,7 +12,7 @@ from bulkhead_trio.api.data_plane import PROBES
 from bulkhead_trio.api.drain import DrainGate
 from bulkhead_trio.api.messages import Response
 from bulkhead_trio.http.engine.errors import LocalProtocolError
-from bulkhead_trio.http.extensions import ACCOUNT, REFUSED, RESPOND, extensions_of
+from bulkhead_trio.http.extensions import ACCOUNT, PARTY, REFUSED, RESPOND, extensions_of
 from bulkhead_trio.http.tunnel import TUNNEL, ByteStream, OpenTunnel
 from bulkhead_trio.observe.access_log import AccessLog
 from bulkhead_trio.policies.context import RequestContext
@@ -160,6 +160,8 @@ class EdgeExchange:
         """Say in the scope whose it was, and whether it took no work: a front shares by that."""
         if (tier := self.notes.get("tier")) is not None:
             self._scope[ACCOUNT] = tier
+            if (tenant := self.notes.get("tenant")) is not None:
+                self._scope[PARTY] = tenant
         if self._status in REFUSALS:
             self._scope[REFUSED] = True
 

@@ -23,6 +23,9 @@ has been sent before."""
 ACCOUNT = "bulkhead_trio.account"
 """Whose request it was, as an application says in its scope: loop time is shared out by this."""
 
+PARTY = "bulkhead_trio.party"
+"""Who of those that share the account it was, such as one tenant of a tier: they take turns."""
+
 REFUSED = "bulkhead_trio.refused"
 """Set in the scope of a request that took no work, so that its connection may be made to wait."""
 

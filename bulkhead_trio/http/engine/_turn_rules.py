@@ -5,6 +5,9 @@ After M. Shreedhar and G. Varghese, "Efficient Fair Queueing Using Deficit Round
 sent; what a turn costs is known only afterwards. So a turn is taken for what turns of its account
 have cost lately, and put right when it is over: whoever took more than that waits the longer for
 the next one.
+
+Within an account its parties, such as the tenants of a tier, come in turn, one item each: whoever
+has two hundred waiting delays nobody by more than one of them.
 """
 
 from __future__ import annotations
@@ -37,12 +40,13 @@ class Account(Generic[T]):
         spent: seconds of loop time altogether.
     """
 
-    __slots__ = ("_deficit", "_estimate", "_ready", "name", "spent")
+    __slots__ = ("_deficit", "_estimate", "_lines", "name", "spent")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.spent = 0.0
-        self._ready: deque[T] = deque()
+        # By party, in the order of their turns; nobody is here who has nothing waiting.
+        self._lines: dict[str, deque[T]] = {}
         self._deficit = 0.0
         self._estimate = FIRST_ESTIMATE_SECONDS
 
@@ -60,6 +64,25 @@ class Account(Generic[T]):
         self._deficit = deficit if deficit > -MOST_DEBT_SECONDS else -MOST_DEBT_SECONDS
         if taken_for:
             self._estimate += (seconds - self._estimate) * _WEIGHT
+
+    def _add(self, item: T, party: str) -> None:
+        line = self._lines.get(party)
+        if line is None:
+            self._lines[party] = deque((item,))
+        else:
+            line.append(item)
+
+    def _next(self) -> T:
+        lines = self._lines
+        party = next(iter(lines))
+        line = lines[party]
+        item = line.popleft()
+        if not line:
+            del lines[party]
+        elif len(lines) > 1:
+            del lines[party]
+            lines[party] = line  # behind the others
+        return item
 
     def give_back(self, taken_for: float) -> None:
         """A turn was not used after all."""
@@ -99,11 +122,13 @@ class Turns(Generic[T]):
         """Seconds of loop time that each account has used."""
         return {name: account.spent for name, account in self._accounts.items()}
 
-    def ask(self, account: Account[T], item: T) -> None:
-        """``item`` wants a turn on ``account``; it must not be waiting already."""
-        if not account._ready:
+    def ask(self, account: Account[T], item: T, party: str = "") -> None:
+        """``item`` wants a turn on ``account``, of which ``party`` has a part; it must not be
+        waiting already.
+        """
+        if not account._lines:
             self._round.append(account)
-        account._ready.append(item)
+        account._add(item, party)
 
     def take(self) -> list[tuple[T, float]]:
         """One round: what gets its turn now, each with what it is taken for in seconds.
@@ -119,11 +144,11 @@ class Turns(Generic[T]):
         still: list[Account[T]] = []
         for account in self._round:
             deficit = account._deficit + self._quantum + passed_over
-            ready, estimate = account._ready, account._estimate
-            while ready and deficit > 0:
-                taken.append((ready.popleft(), estimate))
+            lines, estimate = account._lines, account._estimate
+            while lines and deficit > 0:
+                taken.append((account._next(), estimate))
                 deficit -= estimate
-            if ready:
+            if lines:
                 still.append(account)
             elif deficit > 0:
                 deficit = 0.0  # who has nothing waiting saves nothing up

@@ -25,7 +25,7 @@ from bulkhead_trio.http.engine.meter import METERED
 from bulkhead_trio.http.engine.peer import NEVER, Peer, Phase
 from bulkhead_trio.http.engine.readiness import Readiness
 from bulkhead_trio.http.engine.tunnel import TunnelExchange, asks_for_tunnel
-from bulkhead_trio.http.extensions import ACCOUNT, REFUSED
+from bulkhead_trio.http.extensions import ACCOUNT, PARTY, REFUSED
 from bulkhead_trio.http.limits import ConnectionLimits
 from bulkhead_trio.policies.rate import KeyedRateLimiter
 
@@ -166,7 +166,7 @@ class Connection(Peer):
                 raise PeerClosed from None
             raise ProtocolError("the application failed", status=500) from None
         name: str = scope.get(ACCOUNT, NOBODY)
-        self.move_to(name)
+        self.move_to(name, scope.get(PARTY, ""))
         return name if REFUSED in scope else None
 
     async def _between_requests(self, refused_by: str | None) -> None:
@@ -214,7 +214,7 @@ class Connection(Peer):
             raise ClientGone from error
         self.phase = Phase.TUNNEL
         self.deadline = NEVER
-        self.move_to(scope.get(ACCOUNT, NOBODY))
+        self.move_to(scope.get(ACCOUNT, NOBODY), scope.get(PARTY, ""))
 
     def take_rest(self) -> bytes:
         """What has been read and is no part of any request."""

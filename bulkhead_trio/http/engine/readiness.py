@@ -70,9 +70,9 @@ class Readiness:
         if self._watchers.pop(number, None) is not None:
             self._epoll.unregister(number)
 
-    def ask(self, account: Account[Watcher], watcher: Watcher) -> None:
-        """Give ``watcher`` a turn on ``account``, when it is its time."""
-        self.turns.ask(account, watcher)
+    def ask(self, account: Account[Watcher], watcher: Watcher, party: str) -> None:
+        """Give ``watcher``, which is of that party, a turn on ``account`` when it is its time."""
+        self.turns.ask(account, watcher, party)
         if self._is_asleep:
             self._is_asleep = False
             os.eventfd_write(self._bell, 1)

@@ -17,18 +17,21 @@ class TurnTaker:
         account: the name of the account that pays for them.
     """
 
-    __slots__ = ("_account", "_others", "_readiness", "_taken_for", "_task", "_wants_turn")
+    __slots__ = ("_account", "_others", "_party", "_readiness", "_taken_for", "_task",
+                 "_wants_turn")  # fmt: skip
 
     def __init__(self, readiness: Readiness, account: str) -> None:
         self._readiness = readiness
         self._account: Account[Watcher] = readiness.turns.account(account)
+        self._party = ""
         self._task: trio.lowlevel.Task | None = None
         self._others: trio.lowlevel.ParkingLot | None = None
         self._wants_turn = False
         self._taken_for = 0.0
 
-    def move_to(self, account: str) -> None:
-        """Have another account pay from now on."""
+    def move_to(self, account: str, party: str = "") -> None:
+        """Have another account pay from now on, and take turns with others on it as ``party``."""
+        self._party = party
         if account != self._account.name:
             self._account = self._readiness.turns.account(account)
 
@@ -61,7 +64,7 @@ class TurnTaker:
         """Have one turn; asking twice gives no second one."""
         if not self._wants_turn:
             self._wants_turn = True
-            self._readiness.ask(self._account, self)
+            self._readiness.ask(self._account, self, self._party)
 
     def on_ready(self, events: int) -> None:
         """Called for the kernel's news; never waits."""

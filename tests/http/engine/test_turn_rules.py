@@ -20,7 +20,7 @@ def backlogged(turns: Turns[str], costs_of: dict[str, float], rounds: int) -> di
     """Everybody always has something waiting; what each has spent after so many rounds."""
     for name in costs_of:
         account = turns.account(name)
-        while len(account._ready) < 200:
+        for _ in range(200):
             turns.ask(account, name)
     for _ in range(rounds):
         taken = turns.take()
@@ -139,3 +139,58 @@ def test_nothing_waits_nothing_is_taken() -> None:
     turns.account("a")
     assert turns.take() == []
     assert not turns.are_wanted
+
+
+def order(turns: Turns[str]) -> list[str]:
+    """Everything that waits, in the order of its turns."""
+    taken = []
+    while found := turns.take():
+        for item, taken_for in found:
+            taken.append(item)
+            turns.account("tier").charge(taken_for, taken_for)
+    return taken
+
+
+def test_parties_of_an_account_come_in_turn() -> None:
+    """One with two hundred waiting delays another by one of them."""
+    turns: Turns[str] = Turns()
+    account = turns.account("tier")
+    for _ in range(200):
+        turns.ask(account, "noisy", "noisy")
+    turns.ask(account, "quiet", "quiet")
+    assert order(turns).index("quiet") == 1
+
+
+def test_party_that_comes_back_waits_behind_those_that_have_not_had_a_turn() -> None:
+    """Asking again after every turn is no way past the others."""
+    turns: Turns[str] = Turns(quantum=FIRST_ESTIMATE_SECONDS / 2)
+    account = turns.account("tier")
+    for name in "abc":
+        turns.ask(account, name, name)
+    seen = []
+    for _ in range(30):
+        ((item, taken_for),) = turns.take()
+        account.charge(taken_for, taken_for)
+        seen.append(item)
+        turns.ask(account, item, item)
+    assert seen == list("abc") * 10
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=60))
+def test_parties_lose_nothing_and_keep_their_own_order(parties: list[str]) -> None:
+    """Everything gets its turn once; of one party, first come, first served; nobody twice in a row
+    while another waits.
+    """
+    turns: Turns[str] = Turns()
+    account = turns.account("tier")
+    items = [f"{party}{number}" for number, party in enumerate(parties)]
+    for item in items:
+        turns.ask(account, item, item[0])
+    taken = order(turns)
+    assert sorted(taken) == sorted(items)
+    for party in "abcd":
+        own = [item for item in taken if item[0] == party]
+        assert own == [item for item in items if item[0] == party]
+    for number, (item, following) in enumerate(zip(taken, taken[1:], strict=False)):
+        if item[0] == following[0]:
+            assert {later[0] for later in taken[number + 1 :]} == {item[0]}
