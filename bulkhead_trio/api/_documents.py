@@ -7,13 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from bulkhead_trio.api.messages import Request
+from bulkhead_trio.api._payload_rules import repeated_member
+from bulkhead_trio.api.messages import Request, invalid_body
 from bulkhead_trio.errors import InvalidBody
 from bulkhead_trio.gateway.spec import merge_patch
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
+_AS_WRITTEN: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read_object(request: Request, *, is_patch: bool = False) -> dict[str, Any]:
@@ -25,10 +27,14 @@ def read_object(request: Request, *, is_patch: bool = False) -> dict[str, Any]:
 
     Raises:
         UnsupportedMediaType: it says that it is something else.
-        InvalidBody: it is none.
+        InvalidBody: it is none, or has a member twice: others may take it for another one.
     """
     media_types = (MERGE_PATCH, "application/json") if is_patch else ("application/json",)
-    return request.json(_OBJECT, media_types=media_types)
+    document = request.json(_OBJECT, media_types=media_types)
+    repeated = repeated_member(request.body, _AS_WRITTEN.decode(request.body))
+    if repeated is not None:
+        raise invalid_body(f"$.{repeated}", "is there more than once")
+    return document
 
 
 def changed_document(
@@ -42,12 +48,26 @@ def changed_document(
     Raises:
         InvalidBody: the patch changes a read-only member.
     """
-    errors = [
+    errors = read_only_mistakes(current, patch, read_only=read_only)
+    if errors:
+        raise InvalidBody("The body is not what it should be.", errors=errors)
+    return merged_document(current, patch, read_only=read_only)
+
+
+def read_only_mistakes(
+    current: Mapping[str, Any], patch: Mapping[str, Any], *, read_only: Collection[str]
+) -> list[dict[str, str]]:
+    """What a merge patch would change that cannot be changed, each with its path."""
+    return [
         {"path": f"$.{name}", "message": "cannot be changed"}
         for name in read_only
         if name in patch and patch[name] != current[name]
     ]
-    if errors:
-        raise InvalidBody("The body is not what it should be.", errors=errors)
+
+
+def merged_document(
+    current: Mapping[str, Any], patch: Mapping[str, Any], *, read_only: Collection[str]
+) -> dict[str, Any]:
+    """What ``current`` becomes by a merge patch, without its read-only members."""
     merged: dict[str, Any] = merge_patch(current, patch)
     return {name: value for name, value in merged.items() if name not in read_only}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from bulkhead_trio.errors import BulkheadTrioError, CallerError, InvalidBody
@@ -25,6 +25,18 @@ class Wrong(ValueError):
     def __init__(self, message: str, inside: str = "") -> None:
         super().__init__(message)
         self.inside = inside
+
+
+class SeveralWrong(ValueError):
+    """Several things in a value cannot be what they should be.
+
+    Attributes:
+        mistakes: each with its place in the value.
+    """
+
+    def __init__(self, mistakes: Sequence[Wrong]) -> None:
+        super().__init__("; ".join(map(str, mistakes)))
+        self.mistakes = tuple(mistakes)
 
 
 class Members:
@@ -54,6 +66,10 @@ class Members:
             return default
         try:
             return reading(value)
+        except SeveralWrong as error:
+            for mistake in error.mistakes:
+                self.refuse(f"$.{name}{mistake.inside}", str(mistake))
+            return default
         except ValueError as error:
             inside = error.inside if isinstance(error, Wrong) else ""
             missing = "" if name in self._document else "is missing; it "

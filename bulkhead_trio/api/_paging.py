@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from bulkhead_trio.api.messages import Request, Response
-from bulkhead_trio.database._cursor_rules import (
+from bulkhead_trio.database.pages import (
     Cursor,
     Page,
     decode_cursor,
@@ -17,6 +17,10 @@ from bulkhead_trio.database._cursor_rules import (
 )
 
 T = TypeVar("T")
+
+
+PAGE_PARAMETERS: Final = ("limit", "cursor")
+"""The query's fields that every list has."""
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, TypeAlias
 
 import msgspec
@@ -17,12 +17,13 @@ import trio
 
 from bulkhead_trio.api._callers import belongs_to
 from bulkhead_trio.api._problem import problem_of
-from bulkhead_trio.api._wire import rate_limit_headers
+from bulkhead_trio.api._wire import event_quota_words, rate_limit_headers
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Handler, finish
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.errors import (
     ApiKeyMissing,
+    CallerError,
     DatabaseTooSlow,
     DeadlineExceeded,
     RateLimited,
@@ -38,6 +39,9 @@ from bulkhead_trio.tiers.tier import FAIR_SHARE
 
 TENANT_SECONDS: Final = 10.0
 """The server's own deadline for a request that comes in here; its statements take milliseconds."""
+
+MOST_NAMED: Final = 100
+"""Characters of a parameter's name that an answer repeats."""
 
 TenantHandler: TypeAlias = Callable[[Request, TenantRecord], Awaitable[Response]]
 """A handler that is told whose the request is."""
@@ -68,11 +72,13 @@ class TenantDoor:
         self._compartment = compartment
         self._breaker = breaker
 
-    def around(self, handler: TenantHandler) -> Handler:
-        """The handler, for tenants, with their identity."""
+    def around(self, handler: TenantHandler, *parameters: str) -> Handler:
+        """The handler, for tenants, with their identity; it knows these fields of the query."""
 
         async def guarded(request: Request) -> Response:
-            return await self.within(request, await self.tenant_of(request), handler)
+            tenant = await self.tenant_of(request)
+            check_parameters(request, parameters)
+            return await self.within(request, tenant, handler)
 
         return guarded
 
@@ -152,10 +158,12 @@ class EventQuota:
 
     Args:
         limiter: a quota for each tenant's id; those that are exempt always pass.
+        parts: how many processes have a part of the quota each; ``limiter`` has one of them.
     """
 
-    def __init__(self, limiter: KeyedRateLimiter) -> None:
+    def __init__(self, limiter: KeyedRateLimiter, *, parts: int = 1) -> None:
         self._limiter = limiter
+        self._parts = parts
 
     def spend(
         self, request: Request, tenant: TenantRecord, handler: TenantHandler
@@ -166,7 +174,7 @@ class EventQuota:
         if decision.allowed:
             return self._handle(request, tenant, handler, headers)
         refused = RateLimited(
-            f"You may send {decision.limit} events per {decision.window:g} seconds.",
+            event_quota_words(decision, self._parts),
             retry_after=decision.retry_after,
         )
         request.notes["code"] = refused.code
@@ -180,11 +188,32 @@ class EventQuota:
         headers: tuple[tuple[bytes, bytes], ...],
     ) -> Response:
         # Errors become answers here already, since the quota's headers belong on those as well.
-        return (await finish(handler(request, tenant), request)).with_headers(headers)
+        return (await finish(_checked(handler, request, tenant), request)).with_headers(headers)
+
+
+async def _checked(handler: TenantHandler, request: Request, tenant: TenantRecord) -> Response:
+    check_parameters(request, ())
+    return await handler(request, tenant)
+
+
+def check_parameters(request: Request, known: Collection[str]) -> None:
+    """A field of the query that is spelled wrongly is not one that was left out.
+
+    Raises:
+        CallerError: there is one that is not known, or the query cannot be read.
+    """
+    if not request.query:
+        return
+    unknown = [name for name in request.parameters() if name not in known]
+    if unknown:
+        raise CallerError(f"{unknown[0][:MOST_NAMED]} is no parameter here")
 
 
 def spending(door: TenantDoor, quota: EventQuota, handler: TenantHandler) -> Handler:
-    """The handler, for tenants, of whose quota each request takes one; refusals come at once."""
+    """The handler, for tenants, of whose quota each request takes one; refusals come at once.
+
+    It knows no fields of the query.
+    """
 
     def guarded(request: Request) -> Response | Awaitable[Response]:
         caller = door.identify(request)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
 
-from bulkhead_trio.api._members import Members, Wrong, checked_by, flag, text_or_null
+from bulkhead_trio.api._members import Members, SeveralWrong, Wrong, checked_by, flag, text_or_null
 from bulkhead_trio.api._wire import wire_time
-from bulkhead_trio.database._public_id_rules import public_id
+from bulkhead_trio.database.public_ids import public_id
 from bulkhead_trio.database.webhook_records import WebhookRecord
 from bulkhead_trio.delivery._matching_rules import MOST_PATTERNS, check_pattern
 from bulkhead_trio.errors import InvalidRequest
@@ -40,7 +40,11 @@ class WebhookMembers:
 
 
 def read_webhook(
-    document: Mapping[str, Any], *, check_url: CheckURL, is_new: bool
+    document: Mapping[str, Any],
+    *,
+    check_url: CheckURL,
+    is_new: bool,
+    mistakes: Iterable[Mapping[str, str]] = (),
 ) -> WebhookMembers:
     """The webhook that ``document`` describes.
 
@@ -48,11 +52,14 @@ def read_webhook(
         document: all of it.
         check_url: refuses where nothing may be sent.
         is_new: whether it is to be made; then it is active.
+        mistakes: that were found already; they are told with the others.
 
     Raises:
         InvalidBody: with every mistake there is.
     """
     members = Members(document)
+    for mistake in mistakes:
+        members.refuse(mistake["path"], mistake["message"])
     found = WebhookMembers(
         url=members.read("url", url(check_url)),
         event_types=members.read("eventTypes", _event_types),
@@ -128,13 +135,16 @@ def url(check_url: CheckURL) -> Callable[[object], str]:
 def _event_types(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= MOST_PATTERNS:
         raise ValueError(f"must be a list of 1 to {MOST_PATTERNS} event types")
+    mistakes = []
     for number, each in enumerate(value):
-        if not isinstance(each, str):
-            raise Wrong("must be an event type", f"[{number}]")
         try:
+            if not isinstance(each, str):
+                raise Wrong("must be an event type")
             check_pattern(each)
+            if each in value[:number]:
+                raise ValueError("is there already")
         except ValueError as error:
-            raise Wrong(str(error), f"[{number}]") from None
-        if each in value[:number]:
-            raise Wrong("is there already", f"[{number}]")
+            mistakes.append(Wrong(str(error), f"[{number}]"))
+    if mistakes:
+        raise SeveralWrong(mistakes)
     return tuple(value)

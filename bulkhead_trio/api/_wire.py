@@ -47,6 +47,19 @@ def tenant_quota_words(limit: int, decision: Decision) -> str:
     return f"{words}; it has a part of that, {decision.limit}, with the process that answers."
 
 
+def event_quota_words(decision: Decision, parts: int) -> str:
+    """What a tenant that has used up its quota of events is told of that.
+
+    Args:
+        decision: what the quota said to this request.
+        parts: how many processes have a part of the quota each.
+    """
+    words = f"Your tenant may send {decision.limit} events per {decision.window:g} s"
+    if parts == 1:
+        return f"{words}."
+    return f"{words} to the process that answers, which has one of {parts} parts of its quota."
+
+
 @functools.lru_cache(maxsize=256)
 def _quota_lines(
     policy: str, limit: int, window: int, remaining: int, reset_after: int, reset_at: int

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import datetime
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import attrs
 
 from bulkhead_trio.api._documents import read_object
 from bulkhead_trio.api._members import Members, Wrong, moment, one_of, parameter
-from bulkhead_trio.api._paging import PageAsked, page_answer, page_asked
+from bulkhead_trio.api._paging import PAGE_PARAMETERS, page_answer, page_asked
 from bulkhead_trio.api._tenant_door import TenantDoor
 from bulkhead_trio.api.deliveries import DeliveryKeeper, webhook_id, wire_attempt, wire_delivery
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.notifications import NotificationKeeper, wire_notification
 from bulkhead_trio.api.routes import Route
-from bulkhead_trio.database._asking import place_of
-from bulkhead_trio.database._cursor_rules import Cursor, Page, decode_cursor, encode_cursor
-from bulkhead_trio.database._public_id_rules import read_public_id
+from bulkhead_trio.database.deliveries import MOST_REPLAYED
 from bulkhead_trio.database.delivery_records import (
     DeliveryFilter,
     DeliveryRecord,
     NotificationFilter,
     NotificationRecord,
 )
+from bulkhead_trio.database.pages import Cursor, Page, decode_cursor, encode_cursor, place_of
+from bulkhead_trio.database.public_ids import read_public_id
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.delivery._matching_rules import EVERYTHING, check_pattern
 from bulkhead_trio.errors import CallerError, NotFound
 
 KINDS: Final = ("webhook", "notification")
 
-MOST_REPLAYED: Final = 1000
-"""Of each kind by one request: a longer statement would hold others up; asking again does more."""
+LIST_PARAMETERS: Final = ("kind", "webhookId", "type", "from", "to", *PAGE_PARAMETERS)
 
+Letter: TypeAlias = DeliveryRecord | NotificationRecord
 
 _NOT_OF_WEBHOOKS: Final = {"channel": None, "to": None, "subject": None}
 _NOT_OF_NOTIFICATIONS: Final = {"eventId": None, "type": None, "webhookId": None}
@@ -78,7 +78,7 @@ class DeadLettersResource:
         """All four."""
         around, one = self._door.around, "/api/dead-letters/{id}"
         return (
-            Route("GET", "/api/dead-letters", around(self.page)),
+            Route("GET", "/api/dead-letters", around(self.page, *LIST_PARAMETERS)),
             Route(
                 "POST", "/api/dead-letters/replay", around(self.replay_matching), reads_body=True
             ),
@@ -97,31 +97,15 @@ class DeadLettersResource:
             since=parameter(fields, "from", moment),
             until=parameter(fields, "to", moment),
         )
-        return page_answer(await self._page(UUID(tenant.id), wanted, asked), wire_dead_letter)
-
-    async def _page(
-        self, tenant_id: UUID, wanted: Wanted, asked: PageAsked
-    ) -> Page[DeliveryRecord | NotificationRecord]:
-        found: list[DeliveryRecord | NotificationRecord] = []
-        more = False
-        if wanted.deliveries is not None:
-            deliveries = await self._deliveries.page(
-                tenant_id, wanted.deliveries, limit=asked.limit, cursor=asked.cursor
-            )
-            found += deliveries.items
-            more = deliveries.next_cursor is not None
-        if wanted.notifications is not None:
-            notifications = await self._notifications.page(
-                tenant_id, wanted.notifications, limit=asked.limit, cursor=asked.cursor
-            )
-            found += notifications.items
-            more = more or notifications.next_cursor is not None
-        # Both lists go by the moment and the id, so that one place divides both.
-        found.sort(key=lambda each: (each.created_at, each.id), reverse=True)
-        items = found[: asked.limit]
-        if not more and len(found) == len(items):
-            return Page(items, None)
-        return Page(items, place_of(items[-1].created_at, str(items[-1].id)))
+        page = await page_of_letters(
+            self._deliveries,
+            self._notifications,
+            UUID(tenant.id),
+            wanted,
+            limit=asked.limit,
+            cursor=asked.cursor,
+        )
+        return page_answer(page, wire_dead_letter)
 
     async def get(self, request: Request, tenant: TenantRecord) -> Response:
         """One of them, with every try."""
@@ -147,7 +131,7 @@ class DeadLettersResource:
         """Have all of some description tried again; so many at most by one request.
 
         What cannot be tried again, since its webhook is gone, stays. So a place says how far this
-        has come, not how many are left.
+        has come, not how many are left. A longer statement would hold others up.
         """
         members = Members(read_object(request) if request.body else {})
         wanted = _wanted(
@@ -173,15 +157,49 @@ class DeadLettersResource:
                 tenant_id, wanted.deliveries, limit=MOST_REPLAYED, cursor=cursor
             )
             if part.next_cursor is not None:
-                return part.deliveries, Place("w", part.next_cursor)
-            replayed, cursor = part.deliveries, None
+                return part.items, Place("w", part.next_cursor)
+            replayed, cursor = part.items, None
         if wanted.notifications is None:
             return replayed, None
         part = await self._notifications.replay_matching(
             tenant_id, wanted.notifications, limit=MOST_REPLAYED, cursor=cursor
         )
         place = None if part.next_cursor is None else Place("n", part.next_cursor)
-        return replayed + part.deliveries, place
+        return replayed + part.items, place
+
+
+async def page_of_letters(
+    deliveries: DeliveryKeeper,
+    notifications: NotificationKeeper,
+    tenant_id: UUID | None,
+    wanted: Wanted,
+    *,
+    limit: int,
+    cursor: Cursor | None,
+) -> Page[Letter]:
+    """One page of both lists, newest first; ``None``: everybody's.
+
+    Both go by the moment and the id, so that one place divides both.
+    """
+    found: list[Letter] = []
+    has_more = False
+    if wanted.deliveries is not None:
+        of_webhooks = await deliveries.page(
+            tenant_id, wanted.deliveries, limit=limit, cursor=cursor
+        )
+        found += of_webhooks.items
+        has_more = of_webhooks.next_cursor is not None
+    if wanted.notifications is not None:
+        messages = await notifications.page(
+            tenant_id, wanted.notifications, limit=limit, cursor=cursor
+        )
+        found += messages.items
+        has_more = has_more or messages.next_cursor is not None
+    found.sort(key=lambda each: (each.created_at, each.id), reverse=True)
+    items = found[:limit]
+    if not has_more and len(found) == len(items):
+        return Page(items, None)
+    return Page(items, place_of(items[-1].created_at, str(items[-1].id)))
 
 
 def _place(value: object) -> Place:
@@ -192,7 +210,7 @@ def _place(value: object) -> Place:
     raise ValueError("must be the nextCursor of an earlier answer")
 
 
-def wire_dead_letter(letter: DeliveryRecord | NotificationRecord) -> dict[str, Any]:
+def wire_dead_letter(letter: Letter) -> dict[str, Any]:
     """A dead letter in JSON: what kind it is, and the members of both kinds."""
     if isinstance(letter, DeliveryRecord):
         return {"kind": "webhook", **_NOT_OF_WEBHOOKS, **wire_delivery(letter)}

@@ -7,13 +7,11 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from bulkhead_trio.api._members import one_of, parameter
-from bulkhead_trio.api._paging import page_answer, page_asked
+from bulkhead_trio.api._paging import PAGE_PARAMETERS, page_answer, page_asked
 from bulkhead_trio.api._tenant_door import TenantDoor
 from bulkhead_trio.api._wire import wire_time
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
-from bulkhead_trio.database._cursor_rules import Cursor, Page
-from bulkhead_trio.database._public_id_rules import public_id, read_public_id
 from bulkhead_trio.database.delivery_records import (
     AttemptRecord,
     DeliveryFilter,
@@ -21,10 +19,15 @@ from bulkhead_trio.database.delivery_records import (
     DeliveryState,
     Replayed,
 )
+from bulkhead_trio.database.pages import Cursor, Page
+from bulkhead_trio.database.public_ids import public_id, read_public_id
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.errors import NotFound
 
 STATES: Final[tuple[DeliveryState, ...]] = ("pending", "retrying", "delivered", "dead")
+
+
+LIST_PARAMETERS: Final = ("state", "webhookId", *PAGE_PARAMETERS)
 
 
 class DeliveryKeeper(Protocol):
@@ -85,7 +88,7 @@ class DeliveriesResource:
         """All three."""
         around, one = self._door.around, "/api/deliveries/{id}"
         return (
-            Route("GET", "/api/deliveries", around(self.page)),
+            Route("GET", "/api/deliveries", around(self.page, *LIST_PARAMETERS)),
             Route("GET", one, around(self.get)),
             Route("POST", f"{one}/replay", around(self.replay)),
         )

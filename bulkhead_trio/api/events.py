@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable
-from typing import Annotated, Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 import msgspec
 
-from bulkhead_trio.api._payload_rules import check_payload
+from bulkhead_trio.api._members import Members
+from bulkhead_trio.api._payload_rules import check_payload, repeated_member
 from bulkhead_trio.api._tenant_door import EventQuota, TenantDoor, spending
 from bulkhead_trio.api._wire import wire_time
 from bulkhead_trio.api.deliveries import DeliveryKeeper, wire_delivery
-from bulkhead_trio.api.messages import Request, Response, invalid_body
+from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
-from bulkhead_trio.database._cursor_rules import MOST_ITEMS
-from bulkhead_trio.database._public_id_rules import public_id, read_public_id
 from bulkhead_trio.database.delivery_records import DeliveryFilter
 from bulkhead_trio.database.event_records import Added, EventDraft, EventRecord
+from bulkhead_trio.database.pages import MOST_ITEMS
+from bulkhead_trio.database.public_ids import public_id, read_public_id
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.delivery._matching_rules import check_event_type
 from bulkhead_trio.errors import Conflict, IdempotencyMismatch, InvalidHeader, NotFound
@@ -33,14 +34,9 @@ that its tier's breaker has opened, or that it was disabled, can rely on it."""
 _IDEMPOTENCY_KEY: Final = re.compile(r"[!-~]{1,255}")
 
 
-class EventBody(msgspec.Struct, forbid_unknown_fields=True):
-    """What is sent."""
-
-    type: Annotated[str, msgspec.Meta(min_length=1)]
-    payload: msgspec.Raw
-
-
-_DECODER: Final = msgspec.json.Decoder(EventBody)
+# As it was written: the payload is passed on so.
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TYPE: Final = msgspec.json.Decoder(str)
 
 
 class EventWriter(Protocol):
@@ -127,28 +123,42 @@ def read_event(request: Request, tenant: TenantRecord) -> EventDraft:
     """The event that a request brings.
 
     Raises:
-        InvalidBody: it brings none, or one that only the server may send.
+        InvalidBody: it brings none, or one that only the server may send; with every mistake.
         InvalidHeader: its idempotency key is none.
         UnsupportedMediaType: it is no JSON.
     """
-    body = request.json(_DECODER)
-    try:
-        check_event_type(body.type)
-    except ValueError as error:
-        raise invalid_body("$.type", str(error)) from None
-    if body.type.partition(".")[0] in RESERVED_TYPES:
-        raise invalid_body("$.type", "is one that only the server itself may send")
-    try:
-        payload = check_payload(bytes(body.payload))
-    except ValueError as error:
-        raise invalid_body("$.payload", str(error)) from None
+    said = request.json(_MEMBERS)
+    members = Members(said)
+    type_ = members.read("type", _type)
+    payload = members.read("payload", _payload)
+    repeated = repeated_member(request.body, said)
+    if repeated is not None:
+        members.refuse(f"$.{repeated}", "is there more than once")
+    members.check()
     return EventDraft(
         tenant_id=UUID(tenant.id),
-        type=body.type,
+        type=type_,
         payload=payload,
         idempotency_key=idempotency_key(request),
         tier=None,
     )
+
+
+def _type(written: msgspec.Raw | None) -> str:
+    try:
+        name = None if written is None else _TYPE.decode(written)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        name = None
+    if not name:
+        raise ValueError("must be an event type, such as order.completed")
+    check_event_type(name)
+    if name.partition(".")[0] in RESERVED_TYPES:
+        raise ValueError("is one that only the server itself may send")
+    return name
+
+
+def _payload(written: msgspec.Raw | None) -> bytes:
+    return check_payload(b"" if written is None else bytes(written))
 
 
 async def added_once(adding: Awaitable[T]) -> T:

@@ -15,8 +15,6 @@ from bulkhead_trio.api.deliveries import wire_attempt
 from bulkhead_trio.api.events import added_once, idempotency_key
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
-from bulkhead_trio.database._cursor_rules import Cursor, Page
-from bulkhead_trio.database._public_id_rules import public_id, read_public_id
 from bulkhead_trio.database.delivery_records import (
     AttemptRecord,
     NotificationDraft,
@@ -24,6 +22,8 @@ from bulkhead_trio.database.delivery_records import (
     NotificationRecord,
     Replayed,
 )
+from bulkhead_trio.database.pages import Cursor, Page
+from bulkhead_trio.database.public_ids import public_id, read_public_id
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.delivery.channels._mail_rules import (
     LONGEST_SUBJECT,

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import attrs
 
-from bulkhead_trio.api._documents import changed_document, read_object
+from bulkhead_trio.api._documents import merged_document, read_object, read_only_mistakes
 from bulkhead_trio.api._members import Members, seconds
-from bulkhead_trio.api._paging import page_answer, page_asked
+from bulkhead_trio.api._paging import PAGE_PARAMETERS, page_answer, page_asked
 from bulkhead_trio.api._tenant_door import EventQuota, TenantDoor, spending
 from bulkhead_trio.api._version_rules import Precondition, etag_of
 from bulkhead_trio.api._webhook_documents import (
@@ -28,10 +28,10 @@ from bulkhead_trio.api._webhook_documents import (
 from bulkhead_trio.api._wire import wire_time
 from bulkhead_trio.api.messages import Request, Response
 from bulkhead_trio.api.routes import Route
-from bulkhead_trio.database._cursor_rules import Cursor, Page
-from bulkhead_trio.database._public_id_rules import public_id, read_public_id
 from bulkhead_trio.database.delivery_records import DeliveryRecord
 from bulkhead_trio.database.events import new_id
+from bulkhead_trio.database.pages import Cursor, Page
+from bulkhead_trio.database.public_ids import public_id, read_public_id
 from bulkhead_trio.database.tenant_records import TenantRecord
 from bulkhead_trio.database.webhook_records import WebhookChanges, WebhookDraft, WebhookRecord
 from bulkhead_trio.delivery._signing_rules import RANDOM_BYTES, WebhookSecret, make_secret
@@ -158,7 +158,7 @@ class WebhooksResource:
         test = spending(self._door, self._quota, self._test_within)
         return (
             Route("POST", "/api/webhooks", around(self.post), reads_body=True),
-            Route("GET", "/api/webhooks", around(self.page)),
+            Route("GET", "/api/webhooks", around(self.page, *PAGE_PARAMETERS)),
             Route("GET", one, around(self.get)),
             Route("PATCH", one, around(self.patch), reads_body=True),
             Route("DELETE", one, around(self.delete)),
@@ -210,8 +210,13 @@ class WebhooksResource:
         raise Conflict("The webhook is being changed by others all the time.")
 
     async def _apply(self, patch: Mapping[str, Any], before: WebhookRecord) -> WebhookRecord:
-        document = changed_document(webhook_document(before), patch, read_only=READ_ONLY)
-        said = read_webhook(document, check_url=self._check_url, is_new=False)
+        current = webhook_document(before)
+        said = read_webhook(
+            merged_document(current, patch, read_only=READ_ONLY),
+            check_url=self._check_url,
+            is_new=False,
+            mistakes=read_only_mistakes(current, patch, read_only=READ_ONLY),
+        )
         if said == _said_of(before):
             return before
         changes = WebhookChanges(

@@ -26,11 +26,11 @@ from bulkhead_trio.app.ground import Ground
 from bulkhead_trio.config import Settings
 from bulkhead_trio.database import Connection, Pool, PoolSettings, create_pool
 from bulkhead_trio.database.deliveries import DeliveryStore
-from bulkhead_trio.database.events import EventStore
+from bulkhead_trio.database.events import EventStore, new_id
 from bulkhead_trio.database.notifications import NotificationStore
 from bulkhead_trio.database.pruning import Pruning
 from bulkhead_trio.database.webhook_tests import WebhookTests
-from bulkhead_trio.database.webhooks import WebhookStore, new_id
+from bulkhead_trio.database.webhooks import WebhookStore
 from bulkhead_trio.database.work import NotificationWorkStore, WebhookWorkStore
 from bulkhead_trio.database.work_feed import create_work_feed
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
@@ -60,9 +60,6 @@ from bulkhead_trio.tiers import says_nothing_of_the_database
 
 STATEMENT_SECONDS = 10.0
 """For one use of a connection: a batch that takes milliseconds."""
-
-GRACE_SECONDS = 5.0
-"""What sends under way have when the server stops. What is cut off is sent again by the next."""
 
 MARGIN_SECONDS = 10.0
 """What a send has beyond what it may take by itself, before it is taken to hang."""
@@ -150,7 +147,7 @@ async def open_deliveries(
             stores,
             sender=sender,
             channels=channels,
-            settings=_delivery_settings(settings, schedule),
+            settings=delivery_settings(settings),
             instance=f"{socket.gethostname()}:{os.getpid()}:{worker}",
         ) as delivery:
             nursery.start_soon(create_work_feed(ground.conninfo, [delivery.waking]).run)
@@ -175,7 +172,8 @@ def _resources(
             TokenBucket(rate=settings.events_rate, capacity=settings.events_burst),
             name="events a tenant",
             exempt=[str(tenant) for tenant in settings.events_exempt_tenants],
-        )
+        ),
+        parts=settings.workers,
     )
     return (
         WebhooksResource(
@@ -220,16 +218,17 @@ def _channels(
     return Channels(by_name, schedule=schedule, random=random.random)
 
 
-def _delivery_settings(settings: Settings, schedule: RetrySchedule) -> DeliverySettings:
+def delivery_settings(settings: Settings) -> DeliverySettings:
+    """How much of everything the stages get."""
     return DeliverySettings(
         webhooks_parallel=settings.webhooks_max_parallel_deliveries,
         notifications_parallel=settings.notifications_max_parallel_deliveries,
-        schedule=schedule,
+        schedule=RetrySchedule(settings.webhook_retry_schedule),
         timeout_seconds=settings.webhook_timeout_seconds,
         lease_seconds=settings.delivery_lease_seconds,
         limit_seconds=max(ATTEMPT_SECONDS, settings.webhook_timeout_seconds) + MARGIN_SECONDS,
         retention_seconds=settings.deliveries_retention_days * DAY_SECONDS,
-        grace_seconds=min(GRACE_SECONDS, settings.shutdown_grace_seconds),
+        grace_seconds=settings.shutdown_grace_seconds,
     )
 
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bulkhead_trio.api.dead_letters import wire_dead_letter
 from bulkhead_trio.api.deliveries import wire_attempt
 from bulkhead_trio.cli._delivery_work import Item, Listed, Shown
+from bulkhead_trio.cli._tables import print_table
 from bulkhead_trio.cli._tenant_tables import NEVER, moment_text, print_json
-from bulkhead_trio.database._public_id_rules import public_id
 from bulkhead_trio.database.delivery_records import AttemptRecord, DeliveryRecord
+from bulkhead_trio.database.public_ids import public_id
 
 AT_ONCE: Final = "at once"
 
 
-def print_list(listed: Listed, *, as_json: bool) -> None:
-    """Some of them, a line each, and where to go on."""
+def print_list(listed: Listed, *, has_tenants: bool, as_json: bool) -> None:
+    """Some of them, a line each, and where to go on; ``has_tenants``: with whose each is."""
     if as_json:
         items = [_json(item) for item in listed.items]
         print_json({"items": items, "nextCursor": listed.next_cursor})
@@ -29,13 +29,15 @@ def print_list(listed: Listed, *, as_json: bool) -> None:
         click.echo("There are none.")
         return
     table = Table(show_edge=False)
-    for name in ("id", "state", "tries", "what", "to", "created", "next try or end"):
+    names = ("id", "state", "tries", "what", "to", "created", "next try or end")
+    for name in (*names, "tenant") if has_tenants else names:
         # An id is there to be copied: on a narrow screen everything else gives way.
         table.add_column(name, no_wrap=name == "id", overflow="fold")
     for item in listed.items:
-        *cells, created, next_at, ended, _ = _cells(item)
-        table.add_row(*map(Text, (*cells, created, next_at if ended == NEVER else ended)))
-    Console().print(table)
+        *cells, next_at, ended, tenant = _cells(item)
+        row = (*cells, next_at if ended == NEVER else ended)
+        table.add_row(*map(Text, (*row, tenant) if has_tenants else row))
+    print_table(table)
     if listed.next_cursor is not None:
         click.echo(f"There are more: --cursor {listed.next_cursor}", err=True)
 
@@ -85,7 +87,7 @@ def _print_attempts(attempts: tuple[AttemptRecord, ...]) -> None:
         )
         # As text, since what a receiver answers may have what rich takes for markup.
         table.add_row(*(Text(_one_line(cell)) for cell in cells))
-    Console().print(table)
+    print_table(table)
 
 
 def _cells(item: Item) -> tuple[str, ...]:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from uuid import UUID
 
 import attrs
 
+from bulkhead_trio.api.dead_letters import Wanted, page_of_letters
 from bulkhead_trio.cli._delivery_filters import Filter
 from bulkhead_trio.cli._desk import Desk, Wrong
 from bulkhead_trio.cli._tenant_work import find_tenant
-from bulkhead_trio.database._asking import place_of
-from bulkhead_trio.database._cursor_rules import (
-    MOST_ITEMS,
-    Cursor,
-    Page,
-    decode_cursor,
-    encode_cursor,
-)
-from bulkhead_trio.database._public_id_rules import read_public_id
 from bulkhead_trio.database.deliveries import DeliveryStore
 from bulkhead_trio.database.delivery_records import (
     AttemptRecord,
@@ -30,12 +22,12 @@ from bulkhead_trio.database.delivery_records import (
     Replayed,
 )
 from bulkhead_trio.database.notifications import NotificationStore
-from bulkhead_trio.errors import CallerError
+from bulkhead_trio.database.pages import MOST_ITEMS, Cursor, decode_cursor, encode_cursor
+from bulkhead_trio.database.public_ids import read_public_id
+from bulkhead_trio.database.webhooks import WebhookStore
+from bulkhead_trio.errors import CallerError, Conflict, NotFound
 
 Item: TypeAlias = DeliveryRecord | NotificationRecord
-
-BATCH: Final = 1000
-"""Dead letters that one transaction brings back: what it locks, servers wait for."""
 
 
 @attrs.frozen
@@ -59,7 +51,7 @@ class Shown:
 
 
 @attrs.frozen
-class _Wanted:
+class _Found:
     """A filter as the stores take it.
 
     Attributes:
@@ -86,7 +78,14 @@ async def list_deliveries(desk: Desk, wanted: Filter, limit: int, cursor: str | 
     found = await _wanted(desk, wanted)
     items: list[Item] = []
     while len(items) < limit:
-        page = await _page(desk, found, min(MOST_ITEMS, limit - len(items)), place)
+        page = await page_of_letters(
+            DeliveryStore(desk.source),
+            NotificationStore(desk.source),
+            found.tenant_id,
+            Wanted(found.deliveries, found.notifications),
+            limit=min(MOST_ITEMS, limit - len(items)),
+            cursor=place,
+        )
         items += page.items
         place = page.next_cursor
         if place is None:
@@ -116,6 +115,33 @@ async def count_dead(desk: Desk, wanted: Filter) -> int:
     return count
 
 
+async def count_these(desk: Desk, texts: Sequence[str]) -> int:
+    """How many the ids name, each once; nothing is done that `replay_these` could not do.
+
+    Raises:
+        Wrong: one is no id.
+        NotFound: one is nobody's.
+        Conflict: where one should go is no more.
+    """
+    named = [_store_of(desk, text) for text in dict.fromkeys(texts)]
+    for store, item_id in named:
+        item = await store.get(None, item_id)
+        try:
+            if isinstance(item, DeliveryRecord):
+                await WebhookStore(desk.source).get(item.tenant_id, item.webhook_id)
+            else:
+                await desk.tenants.get(str(item.tenant_id))
+        except NotFound:
+            raise Conflict(_gone(item)) from None
+    return len(named)
+
+
+def _gone(item: Item) -> str:
+    if isinstance(item, DeliveryRecord):
+        return "The webhook of this delivery has been deleted."
+    return "The tenant of this notification has been deleted."
+
+
 async def replay_these(desk: Desk, texts: Sequence[str]) -> int:
     """Send those again that the ids name, all of them or none.
 
@@ -141,26 +167,24 @@ async def replay_matching(desk: Desk, wanted: Filter) -> int:
     deliveries, notifications = DeliveryStore(desk.source), NotificationStore(desk.source)
 
     def some_deliveries(place: Cursor | None) -> Awaitable[Replayed]:
-        return deliveries.replay_matching(
-            found.tenant_id, found.deliveries, limit=BATCH, cursor=place
-        )
+        return deliveries.replay_matching(found.tenant_id, found.deliveries, cursor=place)
 
     done = await _in_batches(some_deliveries)
     if (letters := found.notifications) is None:
         return done
 
     def some_notifications(place: Cursor | None) -> Awaitable[Replayed]:
-        return notifications.replay_matching(found.tenant_id, letters, limit=BATCH, cursor=place)
+        return notifications.replay_matching(found.tenant_id, letters, cursor=place)
 
     return done + await _in_batches(some_notifications)
 
 
 async def _in_batches(some: Callable[[Cursor | None], Awaitable[Replayed]]) -> int:
     part = await some(None)
-    done = part.deliveries
+    done = part.items
     while part.next_cursor is not None:
         part = await some(part.next_cursor)
-        done += part.deliveries
+        done += part.items
     return done
 
 
@@ -173,7 +197,7 @@ def _store_of(desk: Desk, text: str) -> tuple[DeliveryStore | NotificationStore,
     raise Wrong(f"{text} is no id of a delivery (dlv_...) or a notification (ntf_...).")
 
 
-async def _wanted(desk: Desk, wanted: Filter) -> _Wanted:
+async def _wanted(desk: Desk, wanted: Filter) -> _Found:
     webhook_id = None if wanted.webhook is None else read_public_id("wh", wanted.webhook)
     if wanted.webhook is not None and webhook_id is None:
         raise Wrong("--webhook must be the id of a webhook (wh_...).")
@@ -187,25 +211,5 @@ async def _wanted(desk: Desk, wanted: Filter) -> _Wanted:
         since=wanted.since,
     )
     if not wanted.dead or wanted.is_of_webhooks_alone:
-        return _Wanted(tenant_id, deliveries, None)
-    return _Wanted(tenant_id, deliveries, NotificationFilter(state="dead", since=wanted.since))
-
-
-async def _page(desk: Desk, wanted: _Wanted, limit: int, cursor: Cursor | None) -> Page[Item]:
-    """One page of both lists, which go by the moment and the id, so that one place divides both."""
-    deliveries = await DeliveryStore(desk.source).page(
-        wanted.tenant_id, wanted.deliveries, limit=limit, cursor=cursor
-    )
-    found: list[Item] = [*deliveries.items]
-    has_more = deliveries.next_cursor is not None
-    if wanted.notifications is not None:
-        notifications = await NotificationStore(desk.source).page(
-            wanted.tenant_id, wanted.notifications, limit=limit, cursor=cursor
-        )
-        found += notifications.items
-        has_more = has_more or notifications.next_cursor is not None
-    found.sort(key=lambda item: (item.created_at, item.id), reverse=True)
-    items = found[:limit]
-    if not has_more and len(found) == len(items):
-        return Page(items, None)
-    return Page(items, place_of(items[-1].created_at, str(items[-1].id)))
+        return _Found(tenant_id, deliveries, None)
+    return _Found(tenant_id, deliveries, NotificationFilter(state="dead", since=wanted.since))

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bulkhead_trio.api.tenants import wire_key, wire_tenant
+from bulkhead_trio.cli._tables import print_table
 from bulkhead_trio.cli._tenant_work import Shown
 from bulkhead_trio.database.tenants import KeyRecord, RateLimitRecord, TenantRecord
 
@@ -34,7 +34,7 @@ def print_tenants(tenants: Sequence[TenantRecord], *, as_json: bool) -> None:
     )
     for tenant in tenants:
         table.add_row(*_cells(tenant))
-    Console().print(table)
+    print_table(table)
 
 
 def print_tenant(shown: Shown, *, as_json: bool) -> None:
@@ -84,7 +84,7 @@ def _print_keys(keys: Sequence[KeyRecord]) -> None:
     for key in keys:
         moments = (key.created_at, key.last_used_at, key.revoked_at)
         table.add_row(Text(key.id), *map(moment_text, moments))
-    Console().print(table)
+    print_table(table)
 
 
 def _cells(tenant: TenantRecord) -> tuple[Text, ...]:

@@ -10,7 +10,8 @@ import attrs
 import click
 
 from bulkhead_trio.cli._desk import Desk, Wrong
-from bulkhead_trio.database._cursor_rules import MOST_ITEMS, Cursor, is_uuid
+from bulkhead_trio.database.pages import MOST_ITEMS, Cursor
+from bulkhead_trio.database.public_ids import is_uuid
 from bulkhead_trio.database.tenants import KeyRecord, TenantRecord
 from bulkhead_trio.errors import InvalidBody
 from bulkhead_trio.tenancy.documents import changes_to, read_tenant, tenant_document

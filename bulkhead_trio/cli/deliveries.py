@@ -74,8 +74,9 @@ def list_(
     from bulkhead_trio.cli._delivery_tables import print_list
     from bulkhead_trio.cli._delivery_work import list_deliveries
 
-    shown = _run(read, list_deliveries, _filter(dead=dead, **given), limit, cursor)
-    print_list(shown, as_json=as_json)
+    wanted = _filter(dead=dead, **given)
+    shown = _run(read, list_deliveries, wanted, limit, cursor)
+    print_list(shown, has_tenants=wanted.tenant is None, as_json=as_json)
 
 
 @deliveries.command()
@@ -123,12 +124,17 @@ def replay(
       bulkhead-trio deliveries replay --dead --yes
     """
     from bulkhead_trio.cli._delivery_tables import print_replayed
-    from bulkhead_trio.cli._delivery_work import count_dead, replay_matching, replay_these
+    from bulkhead_trio.cli._delivery_work import (
+        count_dead,
+        count_these,
+        replay_matching,
+        replay_these,
+    )
 
     filter_ = _filter(dead=True, state=None, **given)
     if bool(ids) == (dead or not filter_.is_everything):
         raise click.UsageError("Name deliveries by their ids, or filter them; --dead takes all.")
-    count = len(set(ids)) or _run(read, count_dead, filter_)
+    count = _run(read, count_these, ids) if ids else _run(read, count_dead, filter_)
     if dry_run or not count:
         print_replayed(None, count, as_json=as_json)
         return

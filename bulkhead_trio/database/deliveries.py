@@ -115,8 +115,9 @@ class DeliveryStore:
         """Make a delivery once more, with the schedule of a new one; as it is afterwards.
 
         What was delivered is delivered again, under the same ``webhook-id``. One that waits to be
-        retried is due at once; one that was never tried, or is under way, stays as it is. For an
-        endpoint that is switched off it waits until that is on.
+        retried is due at once, and so is one of an endpoint that is being left alone; one that was
+        never tried, or is under way, stays as it is. For an endpoint that is switched off it waits
+        until that is on.
 
         Raises:
             NotFound: the tenant has no delivery of that id.
@@ -141,7 +142,8 @@ class DeliveryStore:
         """Make deliveries once more, a part of them in each call, the newest first.
 
         Each is passed once, whatever becomes of it meanwhile. Those whose endpoint has been deleted
-        stay as they are, and those whose state changes just when they are looked at.
+        stay as they are, and those whose state changes just when they are looked at. An endpoint
+        that is being left alone is not tried any sooner for these: they may be many.
 
         Args:
             tenant_id: whose.

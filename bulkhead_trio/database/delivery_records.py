@@ -138,11 +138,11 @@ class Replayed(msgspec.Struct, frozen=True):
     """What one part of a replay has done.
 
     Attributes:
-        deliveries: how many are to be made once more.
+        items: how many deliveries or notifications are to be made once more.
         next_cursor: where the next part begins; ``None``: this was the last.
     """
 
-    deliveries: int
+    items: int
     next_cursor: Cursor | None
 
 

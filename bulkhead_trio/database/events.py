@@ -24,6 +24,9 @@ from bulkhead_trio.database.event_records import (
 from bulkhead_trio.database.pool import Pool
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable, NotFound
 
+MOST_COUNTED: Final = 100_000
+"""Of the outbox: counting more would take longer than anybody who asks wants to wait."""
+
 MOST_TRIES: Final = 3
 """Of adding an event whose twin is pruned just between the two looks for it."""
 
@@ -59,6 +62,10 @@ WHERE e.id = %(id)s AND (e.tenant_id = %(tenant)s OR e.tenant_id IS NULL
 """
 
 _FAN_OUT: Final = b"SELECT events, deliveries FROM bulkhead_trio_fan_out(%s)"
+
+_WAITING: Final = (
+    f"SELECT count(*) FROM (SELECT FROM event_outbox LIMIT {MOST_COUNTED}) AS o".encode()  # noqa: S608
+)
 
 
 def new_id() -> UUID:
@@ -133,6 +140,14 @@ class EventStore:
             return FannedOut(*row)
 
         return await ask_through_deadlocks(self._pool, ask)
+
+    async def waiting(self) -> int:
+        """How many events are no deliveries yet; more than `MOST_COUNTED` are told as so many."""
+        async with asking(self._pool) as connection:
+            found = await connection.execute(_WAITING, prepare=True)
+            row = await found.fetchone()
+        assert row is not None  # noqa: S101  an aggregate
+        return int(row[0])
 
     # --- inside ----------------------------------------------------------------------------------
 

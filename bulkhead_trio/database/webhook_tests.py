@@ -34,6 +34,8 @@ SELECT bulkhead_trio_put_heads(1::smallint, ARRAY[%s::uuid], ARRAY[0::smallint],
     ARRAY[now()], ARRAY[%s::text])
 """
 
+_LEAVE_ALONE_NO_MORE: Final = b"SELECT bulkhead_trio_leave_alone_no_more(%s)"
+
 _TELL: Final = b"SELECT pg_notify('bulkhead_trio_work', 'webhooks')"
 
 
@@ -51,6 +53,8 @@ class WebhookTests:
         self, tenant_id: UUID, webhook_id: UUID, event_type: str, payload: str
     ) -> DeliveryRecord:
         """An event, its one delivery and the work of that, all of them or none.
+
+        An endpoint that is being left alone is tried at once; a FIFO one when all before is done.
 
         Args:
             tenant_id: whose the endpoint is.
@@ -71,6 +75,7 @@ class WebhookTests:
             is_active, is_fifo = endpoint
             if not is_active:
                 raise Conflict("The webhook is not active: nothing is sent to it.")
+            await connection.execute(_LEAVE_ALONE_NO_MORE, (webhook_id,))
             parameters = {"tenant": tenant_id, "webhook": webhook_id, "type": event_type,
                           "payload": payload, "fifo": is_fifo}  # fmt: skip
             added = await connection.execute(_ADD, parameters)

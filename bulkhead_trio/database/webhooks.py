@@ -60,14 +60,18 @@ _GET: Final = (
 _LOCK: Final = _GET + b" FOR NO KEY UPDATE"
 
 _UPDATE: Final = f"""
-UPDATE webhooks AS w SET url = %s, event_types = %s::text[], description = %s, fifo = %s,
-    active = %s, disabled_reason = %s, failing_since = %s, slow_until = %s,
-    version = version + 1, updated_at = now()
-WHERE id = %s RETURNING {_WEBHOOK}
+UPDATE webhooks AS w SET url = %(url)s, url_version = url_version + (url <> %(url)s)::integer,
+    event_types = %(event_types)s::text[], description = %(description)s, fifo = %(fifo)s,
+    active = %(active)s, enabled_at = CASE WHEN %(active)s AND NOT active THEN now()
+                                           ELSE enabled_at END,
+    disabled_reason = %(disabled_reason)s, failing_since = %(failing_since)s,
+    slow_until = %(slow_until)s, version = version + 1, updated_at = now()
+WHERE id = %(id)s RETURNING {_WEBHOOK}
 """.encode()  # noqa: S608
 
 _PARK: Final = b"SELECT bulkhead_trio_park_heads(1::smallint, ARRAY[%s::uuid], ARRAY[%s::uuid])"
 _UNPARK: Final = b"SELECT bulkhead_trio_unpark_heads(1::smallint, %s)"
+_WAKE: Final = b"SELECT bulkhead_trio_wake_heads(1::smallint, ARRAY[%s::uuid])"
 _TELL: Final = b"SELECT pg_notify('bulkhead_trio_work', 'webhooks')"
 
 _DELETE: Final = b"DELETE FROM webhooks WHERE id = %s AND tenant_id = %s"
@@ -78,25 +82,15 @@ SELECT count(*) FROM (
 ) AS waiting
 """
 
-# What was a retry is in line again with the rest, and all of it is due: see `work`.
-_ORDER: Final = b"""
-WITH moved AS (
-    UPDATE work SET lane = 0, due_at = '-infinity'
-    WHERE item_id IN (SELECT item_id FROM work WHERE kind = 1 AND queue_id = %(id)s
-                      AND lease_owner IS NULL ORDER BY item_id FOR UPDATE)
-    RETURNING queue_id, tenant_id
-)
-SELECT bulkhead_trio_put_heads(1::smallint, ARRAY[queue_id], ARRAY[0::smallint],
-    ARRAY[tenant_id], ARRAY[now()], ARRAY['then'::text])
-FROM moved LIMIT 1
-"""
+_PUT_IN_LINE: Final = b"SELECT bulkhead_trio_put_in_line(%s, %s)"
+_PUT_OUT_OF_LINE: Final = b"SELECT bulkhead_trio_put_out_of_line(%s, %s)"
 
 _ADD_SECRET: Final = f"""
 UPDATE webhooks AS w SET
     secrets = ARRAY[%(sealed)s::bytea] || ARRAY(
         SELECT old.sealed FROM kept AS old ORDER BY old.place LIMIT %(most)s - 1),
     secrets_until = ARRAY[NULL::timestamptz] || ARRAY(
-        SELECT coalesce(old.until, now() + make_interval(secs => %(grace)s))
+        SELECT least(old.until, now() + make_interval(secs => %(grace)s))
         FROM kept AS old ORDER BY old.place LIMIT %(most)s - 1),
     version = version + 1, updated_at = now()
 WHERE w.id = %(id)s RETURNING {_WEBHOOK}
@@ -106,7 +100,7 @@ _KEPT: Final = """
 WITH kept AS MATERIALIZED (
     SELECT s.sealed, s.until, s.place FROM webhooks AS w,
         unnest(w.secrets, w.secrets_until) WITH ORDINALITY AS s (sealed, until, place)
-    WHERE w.id = %(id)s AND (s.until IS NULL AND %(grace)s > 0 OR s.until > now())
+    WHERE w.id = %(id)s AND %(grace)s > 0 AND (s.until IS NULL OR s.until > now())
 )
 """
 
@@ -197,7 +191,9 @@ class WebhookStore:
         """Change an endpoint; as it is afterwards.
 
         Switching it off holds back what waits and what comes; switching it on lets all of that go
-        out, however it was switched off.
+        out, however it was switched off. What was held against another URL is forgotten with it,
+        and nothing that comes of tries at that one counts any more. What waits at the end of a FIFO
+        line goes out at once when that is none any more; what failed, at its time.
 
         Args:
             tenant_id: whose.
@@ -218,13 +214,12 @@ class WebhookStore:
             wanted = msgspec.structs.replace(
                 before, **{name: value for name, value in fields.items() if value is not UNSET}
             )
+            if wanted.url != before.url:
+                wanted = msgspec.structs.replace(wanted, failing_since=None, slow_until=None)
             if changes.active is not UNSET:
                 wanted = _switched(wanted, is_new=wanted.active and not before.active)
             row = await _one(connection, _UPDATE, _values(wanted))
-            if wanted.active != before.active:
-                await _park(connection, wanted)
-            if wanted.fifo and not before.fifo:
-                await _put_in_line(connection, webhook_id)
+            await _move(connection, before, wanted)
             return _webhook(row)
 
     async def delete(
@@ -256,9 +251,10 @@ class WebhookStore:
     async def add_secret(
         self, tenant_id: UUID, webhook_id: UUID, sealed: bytes, grace_seconds: float
     ) -> WebhookRecord:
-        """Give an endpoint a new secret; the one before signs along for ``grace_seconds``.
+        """Give an endpoint a new secret; those before sign along for ``grace_seconds`` at most.
 
-        Older ones keep the time that they have; of all together `MOST_SECRETS` stay.
+        None of them does so for longer than it would have; of all together `MOST_SECRETS` stay, and
+        the new one alone where ``grace_seconds`` is 0.
 
         Raises:
             NotFound: the tenant has none of that id.
@@ -298,36 +294,49 @@ def _switched(webhook: WebhookRecord, *, is_new: bool) -> WebhookRecord:
     return wanted
 
 
-def _values(webhook: WebhookRecord) -> tuple[Any, ...]:
-    return (
-        webhook.url,
-        list(webhook.event_types),
-        webhook.description,
-        webhook.fifo,
-        webhook.active,
-        webhook.disabled_reason,
-        webhook.failing_since,
-        webhook.slow_until,
-        webhook.id,
-    )
+def _values(webhook: WebhookRecord) -> dict[str, Any]:
+    return {
+        "id": webhook.id,
+        "url": webhook.url,
+        "event_types": list(webhook.event_types),
+        "description": webhook.description,
+        "fifo": webhook.fifo,
+        "active": webhook.active,
+        "disabled_reason": webhook.disabled_reason,
+        "failing_since": webhook.failing_since,
+        "slow_until": webhook.slow_until,
+    }
+
+
+async def _move(connection: Connection, before: WebhookRecord, webhook: WebhookRecord) -> None:
+    """What a change means for what waits: work is put in its place first, then heads are."""
+    if webhook.fifo and not before.fifo:
+        await _put_in_line(connection, webhook)
+    elif before.fifo and not webhook.fifo:
+        await connection.execute(_PUT_OUT_OF_LINE, (webhook.id, webhook.tenant_id))
+    if webhook.active != before.active:
+        await _park(connection, webhook)
+    elif webhook.url != before.url:
+        await connection.execute(_WAKE, (webhook.id,))
+    if (webhook.active, webhook.fifo, webhook.url) != (before.active, before.fifo, before.url):
+        await connection.execute(_TELL)
 
 
 async def _park(connection: Connection, webhook: WebhookRecord) -> None:
     if webhook.active:
         await connection.execute(_UNPARK, (webhook.id,))
-        await connection.execute(_TELL)
     else:
         await connection.execute(_PARK, (webhook.id, webhook.tenant_id))
 
 
-async def _put_in_line(connection: Connection, webhook_id: UUID) -> None:
-    (waiting,) = await _one(connection, _COUNT_WAITING, (webhook_id, MOST_WAITING_TO_ORDER + 1))
+async def _put_in_line(connection: Connection, webhook: WebhookRecord) -> None:
+    (waiting,) = await _one(connection, _COUNT_WAITING, (webhook.id, MOST_WAITING_TO_ORDER + 1))
     if waiting > MOST_WAITING_TO_ORDER:
         raise Conflict(
             f"More than {MOST_WAITING_TO_ORDER} deliveries wait for the webhook; it cannot become "
             "FIFO before there are fewer."
         )
-    await connection.execute(_ORDER, {"id": webhook_id})
+    await connection.execute(_PUT_IN_LINE, (webhook.id, webhook.tenant_id))
 
 
 def _webhook(row: tuple[Any, ...]) -> WebhookRecord:

@@ -191,10 +191,10 @@ class WebhookWorkStore(WorkStore[WebhookWork]):
 
     def _read(self, row: tuple[Any, ...]) -> WebhookWork:
         values = list(row)
-        sealed, until = values[13:15]
+        sealed, until = values[14:16]
         values[5] = Lane(values[5])
-        values[10] = values[10].encode()
-        values[13:15] = [tuple(map(SigningSecret, sealed, until))]
+        values[11] = values[11].encode()
+        values[14:16] = [tuple(map(SigningSecret, sealed, until))]
         return WebhookWork(*values)
 
 

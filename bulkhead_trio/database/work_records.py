@@ -41,6 +41,8 @@ class WebhookWork(msgspec.Struct, frozen=True):
         lane: whether it counts as a first try or as a retry.
         lease_until: after which others may have it.
         created_at: of the delivery.
+        scheduled_since: when its schedule began: when it was made or last replayed, or its endpoint
+            switched on; no try is late that is made so soon after that.
         payload: JSON, as it was sent.
         secrets: the newest first; those that have expired too.
         fifo: see `WebhookRecord`.
@@ -55,6 +57,7 @@ class WebhookWork(msgspec.Struct, frozen=True):
     lane: Lane
     lease_until: datetime.datetime
     created_at: datetime.datetime
+    scheduled_since: datetime.datetime
     event_id: UUID
     event_type: str
     payload: bytes
@@ -84,6 +87,7 @@ class NotificationWork(msgspec.Struct, frozen=True):
     lane: Lane
     lease_until: datetime.datetime
     created_at: datetime.datetime
+    scheduled_since: datetime.datetime
     channel: str
     recipient: str
     subject: str

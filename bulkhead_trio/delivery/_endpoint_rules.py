@@ -33,6 +33,9 @@ def change_of(
 ) -> EndpointChange | None:
     """What is to be written down of the endpoint; ``None`` where nothing is new.
 
+    What a claim has seen may be old by the end of its try. So whoever writes a success down makes
+    the endpoint good, whatever is said here, and keeps the first moment of those that failed.
+
     Args:
         verdict: what the try has meant.
         failing_since: when the first of the failures was that no success has come after, in seconds

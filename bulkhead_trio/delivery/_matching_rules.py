@@ -1,14 +1,14 @@
-"""Event types, and which endpoint takes which. Pure.
+"""Event types, and what an endpoint may ask for. Pure.
 
 A type is names joined by full stops, from the general to the particular: ``order.completed``. An
 endpoint lists patterns: ``*`` for everything, ``order.*`` for all that begins with ``order.``, or
-a type itself.
+a type itself. Which endpoint takes which is looked up in the database's index of patterns.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 EVERYTHING: Final = "*"
@@ -58,23 +58,3 @@ def check_patterns(texts: Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(texts) <= MOST_PATTERNS:
         raise ValueError(f"must have 1 to {MOST_PATTERNS} entries")
     return tuple(dict.fromkeys(check_pattern(text) for text in texts))
-
-
-def patterns_for(event_type: str) -> tuple[str, ...]:
-    """Every pattern that takes a type, the widest first.
-
-    ``order.item.added`` is taken by ``*``, ``order.*``, ``order.item.*`` and itself: a question to
-    an index of patterns instead of one to every endpoint.
-    """
-    found = [EVERYTHING]
-    at = event_type.find(".")
-    while at >= 0:
-        found.append(event_type[: at + 1] + "*")
-        at = event_type.find(".", at + 1)
-    found.append(event_type)
-    return tuple(found)
-
-
-def is_match(patterns: Iterable[str], event_type: str) -> bool:
-    """Whether an endpoint with these patterns takes this type."""
-    return not frozenset(patterns).isdisjoint(patterns_for(event_type))

@@ -24,7 +24,10 @@ together."""
 LONGEST_ASKED_SECONDS: Final = 86400.0
 """What an endpoint may ask for with ``Retry-After``, unless the schedule has a longer wait."""
 
-_WHOLE_SECONDS: Final = re.compile(r"[0-9]{1,10}")
+LONGEST_READ_SECONDS: Final = 1e10
+"""Three hundred years; a longer wait is this one."""
+
+_WHOLE_SECONDS: Final = re.compile(r"[0-9]+")
 
 
 @attrs.frozen
@@ -63,6 +66,15 @@ class RetrySchedule:
         """
         return sum(self.waits) * (1 + JITTER) + self.tries * timeout
 
+    def is_over(self, seconds: float, timeout: float) -> bool:
+        """Whether, so long after its schedule began, nothing should be put off any more.
+
+        Args:
+            seconds: since the first try was due.
+            timeout: seconds that one try may take.
+        """
+        return seconds > self.span(timeout)
+
     def wait(self, tries: int, *, random: float, asked: float | None = None) -> float | None:
         """Seconds from a try that failed to the next one; ``None`` where it was the last.
 
@@ -99,7 +111,7 @@ def read_retry_after(value: str | None, *, now: float) -> float | None:
         return None
     text = value.strip()
     if _WHOLE_SECONDS.fullmatch(text):
-        return float(text)
+        return min(float(text), LONGEST_READ_SECONDS)
     if len(text) > 64:  # no date is: a parser of mail need not look at it
         return None
     try:

@@ -10,7 +10,6 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import re
 from collections.abc import Iterable
@@ -28,7 +27,6 @@ MOST_BYTES: Final = 64
 RANDOM_BYTES: Final = 32
 """What making a secret takes of randomness: as much as the hash gives."""
 
-_IN_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{1,100}={0,2}")
 _MESSAGE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -70,23 +68,6 @@ def make_secret(randomness: bytes) -> WebhookSecret:
     if len(randomness) != RANDOM_BYTES:
         raise ValueError(f"randomness must be {RANDOM_BYTES} bytes, not {len(randomness)}")
     return WebhookSecret(randomness)
-
-
-def read_secret(text: str) -> WebhookSecret:
-    """The secret that ``text`` writes; padding may be left off, as some do.
-
-    Raises:
-        ValueError: it is none; the message does not repeat it.
-    """
-    written = text.removeprefix(PREFIX)
-    if written == text or _IN_BASE64.fullmatch(written) is None:
-        raise ValueError(f"a webhook's secret must be {PREFIX} followed by base64")
-    bare = written.rstrip("=")
-    try:
-        key = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
-    except binascii.Error:
-        raise ValueError(f"a webhook's secret must be {PREFIX} followed by base64") from None
-    return WebhookSecret(key)
 
 
 def sign(secrets: Iterable[WebhookSecret], message_id: str, timestamp: int, body: bytes) -> str:

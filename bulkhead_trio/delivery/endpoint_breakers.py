@@ -31,6 +31,12 @@ MOST_ENDPOINTS: Final = 4096
 IDLE_SECONDS: Final = 900.0
 """After which one that nothing is sent to is forgotten."""
 
+LEAST_DEFER_SECONDS: Final = 1.0
+"""After which what could not be tried is looked at again, however soon it might go."""
+
+PROBING_SECONDS: Final = 5.0
+"""The same while one try finds out whether its endpoint works again, and others wait."""
+
 EndpointKey = tuple[UUID, str]
 """The webhook and its URL: a new URL is a new endpoint, about which nothing is known."""
 

@@ -59,6 +59,7 @@ class EventWriterStatistics:
         queued: events that wait for the next one.
         places: how many may be here in all.
         written: events that were accepted, or were there already.
+        accepted: those of them that were not there before.
         batches: transactions that wrote them.
         refused: events that found no place.
         failed: events whose transaction failed.
@@ -69,6 +70,7 @@ class EventWriterStatistics:
     queued: int
     places: int
     written: int
+    accepted: int
     batches: int
     refused: int
     failed: int
@@ -124,6 +126,7 @@ class EventWriter:
         self._is_running = False
         self._seconds = 0.01  # of a batch, lately
         self._written = 0
+        self._accepted = 0
         self._batches = 0
         self._refused = 0
         self._failed = 0
@@ -180,6 +183,7 @@ class EventWriter:
             queued=len(self._line),
             places=self._places,
             written=self._written,
+            accepted=self._accepted,
             batches=self._batches,
             refused=self._refused,
             failed=self._failed,
@@ -244,6 +248,7 @@ class EventWriter:
         for waiter, result in zip(taken, results, strict=True):
             if isinstance(result, Added):
                 self._written += 1
+                self._accepted += result.is_new
                 waiter.answer(outcome.Value(result))
             else:
                 waiter.answer(outcome.Error(Conflict(CONFLICT)))

@@ -12,14 +12,16 @@ supervisor and its own room, so that none is held up by another that is stuck.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol, TypeVar
 
 import attrs
 import trio
 
-from bulkhead_trio.database.work_records import Finished, NotificationWork, WebhookWork
+from bulkhead_trio.database.work_records import Backlog, Finished, NotificationWork, WebhookWork
 from bulkhead_trio.delivery.backlog import BacklogWatch
 from bulkhead_trio.delivery.domain import DomainEvents
 from bulkhead_trio.delivery.endpoint_breakers import BreakersStatistics
@@ -40,6 +42,9 @@ W = TypeVar("W", bound=Work)
 class EventStore(EventSink, Outbox, Protocol):
     """Where events are kept, and wait until they are fanned out."""
 
+    async def waiting(self) -> int:
+        """How many wait for that, over all instances; beyond some number, that number."""
+
 
 class Sender(Protocol):
     """Sends webhooks; `bulkhead_trio.delivery.webhook_sender.WebhookSender` does."""
@@ -59,6 +64,10 @@ class Channels(Protocol):
 
     def statistics(self) -> Mapping[str, BreakersStatistics]:
         """What is known of the services behind each channel."""
+
+    @property
+    def shared(self) -> Collection[str]:
+        """The channels behind which there is one service, for all tenants."""
 
 
 @attrs.frozen(kw_only=True)
@@ -104,7 +113,11 @@ class Delivery:
         self._sender = sender
         self._channels = channels
         self._backlog = BacklogWatch(
-            {"webhooks": stores.webhooks.backlog, "notifications": stores.notifications.backlog},
+            {
+                "outbox": partial(_outbox, stores.events),
+                "webhooks": stores.webhooks.backlog,
+                "notifications": stores.notifications.backlog,
+            },
             uniform=uniform,
         )
         self.webhooks = _pipeline(
@@ -151,17 +164,21 @@ class Delivery:
 
     def statistics(self) -> DeliveryStatistics:
         """What all stages hold now; of the database, what it was seconds ago."""
+        channels = self._channels.statistics()
         return DeliveryStatistics(
             domain=self.domain.statistics(),
             events=self.events.statistics(),
             fan_out=self.fan_out.statistics(),
+            outbox_waiting=self._backlog["outbox"].pending,
             webhooks=self.webhooks.statistics(),
             webhooks_waiting=self._backlog["webhooks"],
             webhook_breakers=self._sender.statistics().states,
             notifications=self.notifications.statistics(),
             notifications_waiting=self._backlog["notifications"],
-            channel_breakers=_worst(self._channels.statistics()),
+            channel_breakers=_states(channels),
+            shared_breakers=_worst({name: channels[name] for name in self._channels.shared}),
             pruning=self.pruner.statistics(),
+            count_crashes=self._backlog.crashes,
         )
 
     def snapshot(self) -> DeliverySnapshot:
@@ -183,6 +200,18 @@ class Delivery:
                 await nursery.start(stage.run)
             task_status.started()
             await trio.sleep_forever()
+
+
+async def _outbox(events: EventStore) -> Backlog:
+    return Backlog(pending=await events.waiting(), retrying=0, dead=0, leased=0)
+
+
+def _states(channels: Mapping[str, BreakersStatistics]) -> dict[str, int]:
+    """How many breakers of all channels are in which state."""
+    found = Counter[str]()
+    for known in channels.values():
+        found.update(known.states)
+    return dict(found)
 
 
 def _worst(channels: Mapping[str, BreakersStatistics]) -> dict[str, str]:

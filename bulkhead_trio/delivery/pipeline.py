@@ -56,10 +56,10 @@ class DeliveryPipeline(Generic[W]):
         store: where the work is.
         send: sends one piece of work and says what became of it. What it raises becomes a retry.
         parallel: how many are sent at once; 1 to 100.
+        grace_seconds: what sends under way are given when the pipeline is stopped.
         lease_seconds: how long a lease lasts; longer than a send is meant to take.
         schedule: when something is tried again whose send raised.
         limit_seconds: the longest that a send may take, whatever it does.
-        grace_seconds: what sends under way are given when the pipeline is stopped.
         poll_seconds: between two looks for work when nobody says that there is some.
         sweep_seconds: between two looks for leases that have run out.
         wall_clock: the time as people are told it.
@@ -76,10 +76,10 @@ class DeliveryPipeline(Generic[W]):
         send: Callable[[W], Awaitable[Finished]],
         *,
         parallel: int,
+        grace_seconds: float,
         lease_seconds: float = 60.0,
         schedule: RetrySchedule | None = None,
         limit_seconds: float = 150.0,
-        grace_seconds: float = 30.0,
         poll_seconds: float = POLL_SECONDS,
         sweep_seconds: float = SWEEP_SECONDS,
         wall_clock: Callable[[], datetime] = utc_now,

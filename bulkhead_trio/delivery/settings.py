@@ -45,7 +45,8 @@ class DeliverySettings:
         lease_seconds: how long what is claimed is ours without being renewed.
         limit_seconds: the longest that any send may take, whatever it does.
         retention_seconds: how long what has ended is kept.
-        grace_seconds: what sends under way are given at the end.
+        grace_seconds: what sends under way are given at the end; that of the whole server, for
+            what is cut off is sent again.
         poll_seconds: between two looks for work when nobody says that there is some.
         event_places: events that may wait to be written.
         domain_places: domain events that may wait to be made durable.
@@ -61,7 +62,7 @@ class DeliverySettings:
     lease_seconds: float = attrs.field(default=60.0, validator=_duration)
     limit_seconds: float = attrs.field(default=150.0, validator=_duration)
     retention_seconds: float = attrs.field(default=30 * DAY_SECONDS, validator=_duration)
-    grace_seconds: float = attrs.field(default=20.0, validator=_seconds)
+    grace_seconds: float = attrs.field(validator=_seconds)
     poll_seconds: float = attrs.field(default=1.0, validator=_duration)
     event_places: int = attrs.field(default=1000, validator=_places)
     domain_places: int = attrs.field(default=1000, validator=_places)

@@ -16,6 +16,7 @@ from bulkhead_trio.delivery.fan_out import FanOutStatistics
 from bulkhead_trio.delivery.prune import PruneStatistics
 from bulkhead_trio.observe.delivery_snapshots import (
     BUCKETS,
+    INCIDENTS,
     SEVERITY,
     DeliverySnapshot,
     IntakeSnapshot,
@@ -103,21 +104,27 @@ class DeliveryStatistics:
     Attributes:
         domain: the subscribers of domain events.
         events: the writer of events.
-        webhooks_waiting: in the database, when somebody last looked; so for the notifications.
+        outbox_waiting: events that are not fanned out, in the database, when somebody last looked.
+        webhooks_waiting: the same for the work; so for the notifications.
         webhook_breakers: how many endpoints' breakers are in which state.
-        channel_breakers: the state of each channel's breaker.
+        channel_breakers: the same for the services behind the channels.
+        shared_breakers: the state by channel, of those behind which is one service for all tenants.
+        count_crashes: how often what counts what waits had to be started again.
     """
 
     domain: Sequence[SubscriberStatistics]
     events: EventWriterStatistics
     fan_out: FanOutStatistics
+    outbox_waiting: int = 0
     webhooks: PipelineStatistics
     webhooks_waiting: Backlog = UNKNOWN
     webhook_breakers: Mapping[str, int] = attrs.field(factory=dict)
     notifications: PipelineStatistics
     notifications_waiting: Backlog = UNKNOWN
-    channel_breakers: Mapping[str, str] = attrs.field(factory=dict)
+    channel_breakers: Mapping[str, int] = attrs.field(factory=dict)
+    shared_breakers: Mapping[str, str] = attrs.field(factory=dict)
     pruning: PruneStatistics
+    count_crashes: int = 0
 
 
 def snapshot_of(statistics: DeliveryStatistics) -> DeliverySnapshot:
@@ -125,7 +132,7 @@ def snapshot_of(statistics: DeliveryStatistics) -> DeliverySnapshot:
     return DeliverySnapshot(
         {
             "domainEvents": _of_domain(statistics.domain),
-            "webhookFanOut": _of_fan_out(statistics.fan_out),
+            "webhookFanOut": _of_fan_out(statistics.fan_out, statistics.outbox_waiting),
             "webhooks": _of_pipeline(
                 statistics.webhooks,
                 statistics.webhooks_waiting,
@@ -135,11 +142,22 @@ def snapshot_of(statistics: DeliveryStatistics) -> DeliverySnapshot:
             "notifications": _of_pipeline(
                 statistics.notifications,
                 statistics.notifications_waiting,
-                states=Counter(statistics.channel_breakers.values()),
-                named=statistics.channel_breakers,
+                states=statistics.channel_breakers,
+                named=statistics.shared_breakers,
             ),
         },
-        IntakeSnapshot(accepted=statistics.events.written, batches=statistics.events.batches),
+        _of_writer(statistics),
+    )
+
+
+def _of_writer(statistics: DeliveryStatistics) -> IntakeSnapshot:
+    events = statistics.events
+    return IntakeSnapshot(
+        refused=events.refused,
+        accepted=events.accepted,
+        batches=events.batches,
+        failed=events.failed,
+        crashes=events.crashes + statistics.pruning.crashes + statistics.count_crashes,
     )
 
 
@@ -154,14 +172,17 @@ def _of_domain(subscribers: Sequence[SubscriberStatistics]) -> PipelineSnapshot:
             "failed": failed,
             "dropped": sum(each.dropped for each in subscribers),
         },
+        incidents={"crashes": sum(each.crashes for each in subscribers)},
     )
 
 
-def _of_fan_out(fan_out: FanOutStatistics) -> PipelineSnapshot:
+def _of_fan_out(fan_out: FanOutStatistics, waiting: int) -> PipelineSnapshot:
     return PipelineSnapshot(
         max_parallel=1,
         active=int(fan_out.active),
+        waiting=waiting,
         outcomes={"events": fan_out.events, "deliveries": fan_out.deliveries},
+        incidents={"crashes": fan_out.crashes},
     )
 
 
@@ -185,4 +206,5 @@ def _of_pipeline(
         tries=pipeline.tries,
         breakers={state: states.get(state, 0) for state in SEVERITY},
         troubled=named,
+        incidents={name: getattr(pipeline, name) for name in INCIDENTS},
     )

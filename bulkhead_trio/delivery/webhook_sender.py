@@ -22,7 +22,9 @@ from bulkhead_trio.delivery._signing_rules import WebhookSecret, sign
 from bulkhead_trio.delivery._verdict_rules import Failure, Verdict, verdict_of
 from bulkhead_trio.delivery.endpoint_breakers import (
     IDLE_SECONDS,
+    LEAST_DEFER_SECONDS,
     MOST_ENDPOINTS,
+    PROBING_SECONDS,
     BreakersStatistics,
     EndpointBreakers,
 )
@@ -35,12 +37,6 @@ TIMEOUT_SECONDS: Final = 15.0
 """For a try, from the first look-up to the last byte: Standard Webhooks says 15 to 30."""
 
 USER_AGENT: Final = "bulkhead-trio-webhooks/1"
-
-LEAST_DEFER_SECONDS: Final = 1.0
-"""After which what could not be tried is looked at again, however soon it might go."""
-
-PROBING_SECONDS: Final = 5.0
-"""The same while one delivery finds out whether its endpoint works again, and others wait."""
 
 SLOW_FAILURE_SECONDS: Final = 1.0
 """A try that fails sooner does not count against its endpoint: it holds up nobody. Ten thousand
@@ -228,7 +224,7 @@ class WebhookSender:
     # --- what became of it -----------------------------------------------------------------------
 
     def _is_late(self, work: WebhookWork, at: float) -> bool:
-        return at > work.created_at.timestamp() + self._schedule.span(self._timeout)
+        return self._schedule.is_over(at - work.scheduled_since.timestamp(), self._timeout)
 
     def _deferred(
         self, work: WebhookWork, seconds: float, endpoint: EndpointChange | None = None

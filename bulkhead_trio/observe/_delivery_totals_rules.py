@@ -51,6 +51,7 @@ def added_pipelines(one: PipelineSnapshot, other: PipelineSnapshot) -> PipelineS
         tries=_added_tries(one.tries, other.tries),
         breakers=_added(one.breakers, other.breakers),
         troubled=_worst(one.troubled, other.troubled),
+        incidents=_added(one.incidents, other.incidents),
     )
 
 
@@ -59,7 +60,9 @@ def delivery_counters(deliveries: DeliverySnapshot) -> DeliverySnapshot:
     intake = deliveries.intake
     return DeliverySnapshot(
         {
-            name: PipelineSnapshot(outcomes=each.outcomes, tries=each.tries)
+            name: PipelineSnapshot(
+                outcomes=each.outcomes, tries=each.tries, incidents=each.incidents
+            )
             for name, each in deliveries.pipelines.items()
         },
         IntakeSnapshot(
@@ -67,6 +70,8 @@ def delivery_counters(deliveries: DeliverySnapshot) -> DeliverySnapshot:
             opened=intake.opened,
             accepted=intake.accepted,
             batches=intake.batches,
+            failed=intake.failed,
+            crashes=intake.crashes,
         ),
     )
 
@@ -89,17 +94,21 @@ def continued_deliveries(now: DeliverySnapshot, past: DeliverySnapshot) -> Deliv
             opened=now.intake.opened + past.intake.opened,
             accepted=now.intake.accepted + past.intake.accepted,
             batches=now.intake.batches + past.intake.batches,
+            failed=now.intake.failed + past.intake.failed,
+            crashes=now.intake.crashes + past.intake.crashes,
         ),
     )
 
 
 def worst_state(pipeline: PipelineSnapshot) -> str:
-    """The state of the breaker that is worst off; closed where there is none."""
-    return max(
-        (state for state, count in pipeline.breakers.items() if count),
-        key=SEVERITY.index,
-        default=SEVERITY[0],
+    """The state of the breaker that is worst off; closed where there is none.
+
+    Of services that all share, where there are some: no tenant's dead server is everybody's.
+    """
+    states = pipeline.troubled.values() or (
+        state for state, count in pipeline.breakers.items() if count
     )
+    return max(states, key=SEVERITY.index, default=SEVERITY[0])
 
 
 def _added_intakes(one: IntakeSnapshot, other: IntakeSnapshot) -> IntakeSnapshot:
@@ -113,6 +122,8 @@ def _added_intakes(one: IntakeSnapshot, other: IntakeSnapshot) -> IntakeSnapshot
         opened=one.opened + other.opened,
         accepted=one.accepted + other.accepted,
         batches=one.batches + other.batches,
+        failed=one.failed + other.failed,
+        crashes=one.crashes + other.crashes,
     )
 
 

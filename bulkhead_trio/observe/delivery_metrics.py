@@ -19,6 +19,7 @@ from prometheus_client.utils import floatToGoString
 from bulkhead_trio.observe._delivery_totals_rules import total_deliveries
 from bulkhead_trio.observe.delivery_snapshots import (
     BUCKETS,
+    INCIDENTS,
     SEVERITY,
     DeliverySnapshot,
     IntakeSnapshot,
@@ -45,8 +46,10 @@ _INTAKE_GAUGES: Final = (
 _INTAKE_COUNTERS: Final = (
     ("refused", "Requests for which there was no place.", "refused"),
     ("breaker_opened", "Times that the breaker opened.", "opened"),
-    ("accepted", "Events and notifications that were committed.", "accepted"),
+    ("accepted", "Events that were committed.", "accepted"),
     ("batches", "Commits that they took.", "batches"),
+    ("failed", "Events whose commit failed.", "failed"),
+    ("crashes", "Times that the writer, the pruner or the count was started again.", "crashes"),
 )
 
 
@@ -72,7 +75,9 @@ class _Collector:
                 gauge.add_metric([pipeline], getattr(snapshot, attribute))
             yield gauge
         yield from self._ended()
+        yield self._incidents()
         yield self._breakers()
+        yield self._shared_breakers()
         yield from _of_intake(self.whole.intake)
 
     def _ended(self) -> Iterator[Metric]:
@@ -92,6 +97,30 @@ class _Collector:
             tries.add_metric([pipeline], buckets, snapshot.tries.seconds)
         yield ended
         yield tries
+
+    def _incidents(self) -> Metric:
+        incidents = CounterMetricFamily(
+            _PREFIX + "incidents",
+            "What should not happen, or not often.",
+            labels=["pipeline", "incident"],
+        )
+        for pipeline, snapshot in self.whole.pipelines.items():
+            for name in INCIDENTS:
+                if name in snapshot.incidents:
+                    incidents.add_metric([pipeline, name], snapshot.incidents[name])
+        return incidents
+
+    def _shared_breakers(self) -> Metric:
+        shared = GaugeMetricFamily(
+            _PREFIX + "shared_breaker_state",
+            "Of a service that all tenants share: 1 for the state that its breaker is in.",
+            labels=["pipeline", "breaker", "state"],
+        )
+        for pipeline, snapshot in self.whole.pipelines.items():
+            for name, state in snapshot.troubled.items():
+                for known in SEVERITY:
+                    shared.add_metric([pipeline, name, known.lower()], float(state == known))
+        return shared
 
     def _breakers(self) -> Metric:
         breakers = GaugeMetricFamily(

@@ -11,9 +11,16 @@ PIPELINES: Final = ("domainEvents", "webhookFanOut", "webhooks", "notifications"
 """Their names, in the order of an event's way."""
 
 MOST_BREAKERS: Final = 100
-"""Breakers of a pipeline that are told by name: there is one for each endpoint of each tenant."""
+"""Breakers of a pipeline that are told by name."""
 
 SEVERITY: Final = ("CLOSED", "HALF_OPEN", "OPEN")
+
+INCIDENTS: Final = (
+    "crashes", "mistakes", "leases_lost", "leases_swept", "outdated", "unwritable",
+)  # fmt: skip
+"""What should not happen, or not often: a stage that had to be started again; sends that raised or
+had to be cut off; leases that were lost with work still to be done; those of anybody that had run
+out and were given back; results that came too late; those that the database refused."""
 
 BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 30.0)
 """Seconds: from a receiver next door to the longest that one is waited for."""
@@ -48,8 +55,9 @@ class PipelineSnapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=Tru
         outcomes: how many ended how, such as ``delivered``, ``retry``, ``dead``, ``dropped``.
         tries: how long they took.
         breakers: how many of its breakers are in which state.
-        troubled: states by name: of all breakers where there are few of them, such as one for each
-            channel; otherwise of some that are not closed, or of none. `MOST_BREAKERS` at most.
+        troubled: states by name of the breakers of services that all tenants share, such as the
+            mail server, closed ones too; none of a tenant's own. `MOST_BREAKERS` at most.
+        incidents: how often what should not happen has; by names of `INCIDENTS`.
     """
 
     max_parallel: int = 0
@@ -62,6 +70,7 @@ class PipelineSnapshot(msgspec.Struct, frozen=True, array_like=True, kw_only=Tru
     tries: TriesSnapshot = TriesSnapshot()
     breakers: Mapping[str, int] = {}
     troubled: Mapping[str, str] = {}
+    incidents: Mapping[str, int] = {}
 
     @property
     def queued(self) -> int:
@@ -77,11 +86,14 @@ class IntakeSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
         active: that run.
         places: that may wait.
         queued: that wait.
-        refused: that could not even wait.
+        refused: that could not even wait; events for which the writer had no place among them.
         breaker: ``CLOSED``, ``OPEN`` or ``HALF_OPEN``.
         opened: how often that has opened.
-        accepted: events and notifications that were committed.
+        accepted: events that were committed; one that had been before is not counted again.
         batches: commits that they took.
+        failed: events whose commit failed.
+        crashes: how often what is no pipeline's had to be started again: the writer of events, the
+            pruner, and what counts what waits.
     """
 
     workers: int = 0
@@ -93,6 +105,8 @@ class IntakeSnapshot(msgspec.Struct, frozen=True, array_like=True, gc=False):
     opened: int = 0
     accepted: int = 0
     batches: int = 0
+    failed: int = 0
+    crashes: int = 0
 
 
 class DeliverySnapshot(msgspec.Struct, frozen=True, array_like=True):

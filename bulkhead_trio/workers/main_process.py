@@ -91,7 +91,8 @@ async def _supervise(
 ) -> None:
     with socket_directory(settings.workers) as directory:
         crew = _Crew(settings, ground, sockets, directory)
-        patience = settings.shutdown_grace_seconds + CLOSING_SECONDS + TAKING_DOWN_SECONDS
+        # Requests have the grace time, and then sends of deliveries have it.
+        patience = 2 * settings.shutdown_grace_seconds + CLOSING_SECONDS + TAKING_DOWN_SECONDS
         supervisor = Supervisor(crew.launch, workers=settings.workers, patience=patience)
         async with trio.open_nursery() as nursery:
             await nursery.start(supervisor.run)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from bulkhead_trio.cli._delivery_filters import moment_of
-from bulkhead_trio.database._public_id_rules import public_id
+from bulkhead_trio.database.public_ids import public_id
 
 from .conftest import Invoke
 
@@ -238,11 +238,58 @@ def test_people_are_told_in_tables_that_strangers_cannot_write(
     listed = deliveries.run("list", "--dead").stdout
     assert delivery in listed
     assert notification in listed
-    assert delivery in deliveries.run("list", COLUMNS="60").stdout  # to be copied
+    shown = deliveries.run("list", COLUMNS="60", FORCE_COLOR="1").stdout
+    assert delivery in shown  # to be copied
     shown = deliveries.run("show", delivery).stdout
     assert "<b>[red]Nobody</b> [2J here" in shown
     assert "\x1b" not in shown
     assert "Hello" in deliveries.run("show", notification).stdout
+
+
+def test_list_in_a_pipe_is_a_line_a_row(deliveries: Deliveries, world: World) -> None:
+    """However narrow the terminal is that the program was started in, and however wide the row."""
+    acme = world.tenant("acme")
+    hook = world.webhook(acme)
+    delivery = world.delivery(acme, hook, type="x" * 128)
+    listed = deliveries.run("list", COLUMNS="40").stdout.splitlines()
+    (row,) = (line for line in listed if delivery in line)
+    assert "x" * 128 in row
+    assert public_id("wh", hook) in row
+    assert len(listed) == 3  # with its head
+
+
+def test_list_says_whose_each_is(deliveries: Deliveries, world: World) -> None:
+    """Unless it was asked for one tenant's."""
+    acme, bell = world.tenant("acme"), world.tenant("bell")
+    world.delivery(acme, world.webhook(acme))
+    world.notification(bell)
+    everybodys = deliveries.run("list", "--dead").stdout
+    assert str(acme) in everybodys
+    assert str(bell) in everybodys
+    assert str(acme) not in deliveries.run("list", "--tenant", "acme").stdout
+
+
+@pytest.mark.parametrize("how", [("--dry-run",), ("--dry-run", "--json"), ()])
+def test_replay_looks_before_it_says_how_many(
+    deliveries: Deliveries, world: World, how: tuple[str, ...]
+) -> None:
+    """What --dry-run counts, and what is asked about, could be sent again."""
+    acme = world.tenant("acme")
+    gone, hook = world.webhook(acme), world.webhook(acme)
+    lost, dead = world.delivery(acme, gone), world.delivery(acme, hook)
+    world.connection.execute("DELETE FROM webhooks WHERE id = %s", (gone,))
+    nobodys = public_id("dlv", NOBODYS)
+    for id_, status, words in (
+        ("garbage", 2, "is no id of a delivery"),
+        (nobodys, 1, "There is no delivery with this id."),
+        (lost, 1, "The webhook of this delivery has been deleted."),
+    ):
+        found, told = deliveries.fails("replay", dead, id_, *how)
+        assert found == status
+        assert words in told
+        assert "Send" not in told
+    told = deliveries.run("replay", dead, dead, "--dry-run")
+    assert (told.exit_code, told.stdout) == (0, "1 would be sent again.\n")
 
 
 def test_replay_of_one_sends_it_again(deliveries: Deliveries, world: World) -> None:

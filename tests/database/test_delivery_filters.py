@@ -93,7 +93,7 @@ async def test_notifications_replayed_are_those_that_a_filter_leaves(database: s
         cursor: Cursor | None = None
         while True:
             part = await world.notifications.replay_matching(tenant, wanted, limit=3, cursor=cursor)
-            counts.append(part.deliveries)
+            counts.append(part.items)
             cursor = part.next_cursor
             if cursor is None:
                 break

@@ -119,6 +119,7 @@ async def test_replay_makes_what_has_ended_anew(database: str) -> None:
         assert await world.work.backlog() == Backlog(2, 0, 0, 0)
         again = await world.claimed()
         assert [(work.attempts, work.lane) for work in again] == [(0, Lane.RETRY)] * 2
+        assert all(work.scheduled_since > work.created_at for work in again)
         assert {work.event_id for work in again} == {good.event_id, bad.event_id}
         assert set(ids(again)) == {good.item_id, bad.item_id}
         await world.finished(again)
@@ -127,7 +128,7 @@ async def test_replay_makes_what_has_ended_anew(database: str) -> None:
 
 
 async def test_replay_of_what_has_not_ended(database: str) -> None:
-    """A retry is due at once; what is under way, or was never tried, stays as it is."""
+    """A retry is due at once and begins anew; what is under way, or never tried, stays as it is."""
     async with opened(database) as world:
         tenant = await world.tenant()
         await world.webhook(tenant)
@@ -138,8 +139,14 @@ async def test_replay_of_what_has_not_ended(database: str) -> None:
         delivery = await world.deliveries.replay(tenant, first.item_id)
         assert (delivery.state, delivery.next_at) == ("retrying", None)
         (again,) = await world.claimed()
-        assert (again.item_id, again.attempts) == (first.item_id, 1)
+        assert (again.item_id, again.attempts, again.lane) == (first.item_id, 0, Lane.RETRY)
+        assert again.scheduled_since > first.scheduled_since == again.created_at
         assert await world.finished([second]) == 1, "its lease is as it was"
+        await world.finished([again], "retry", after=5)
+        numbers = [each.number for each in await world.deliveries.attempts(tenant, first.item_id)]
+        assert numbers == [1, 2]
+        await world.later(5)
+        assert [work.attempts for work in await world.claimed()] == [1]
 
 
 async def test_replay_to_a_fifo_endpoint_stands_at_the_end_of_the_line(database: str) -> None:
@@ -156,7 +163,7 @@ async def test_replay_to_a_fifo_endpoint_stands_at_the_end_of_the_line(database:
         assert await world.claimed() == []
         await world.deliveries.replay(tenant, second.item_id)
         (work,) = await world.claimed()
-        assert work.item_id == second.item_id
+        assert (work.item_id, work.attempts, work.lane) == (second.item_id, 0, Lane.FIRST)
         await world.finished([work])
         assert ids(await world.claimed()) == [first.item_id]
 
@@ -189,7 +196,7 @@ async def test_replay_by_filter_passes_each_delivery_once(database: str) -> None
         replayed = []
         while True:
             part = await world.deliveries.replay_matching(tenant, wanted, limit=3, cursor=cursor)
-            replayed.append(part.deliveries)
+            replayed.append(part.items)
             while works := await world.claimed():
                 await world.finished(works)
             if (cursor := part.next_cursor) is None:
@@ -208,12 +215,12 @@ async def test_replay_by_filter_of_dead_letters_only(database: str) -> None:
             state="dead", webhook_id=hooks[1], event_type="user.*", since=middle
         )
         part = await world.deliveries.replay_matching(tenant, wanted)
-        assert (part.deliveries, part.next_cursor) == (1, None)
-        assert (await world.deliveries.replay_matching(tenant, wanted)).deliveries == 0
+        assert (part.items, part.next_cursor) == (1, None)
+        assert (await world.deliveries.replay_matching(tenant, wanted)).items == 0
         left = await world.deliveries.page(stranger, DeliveryFilter(state="dead"), limit=10)
         assert len(left.items) == 2
         everybody = await world.deliveries.replay_matching(None, DeliveryFilter(state="dead"))
-        assert everybody.deliveries == 3
+        assert everybody.items == 3
 
 
 async def test_replay_of_what_was_seen_dead_leaves_alone_what_is_not(database: str) -> None:
@@ -228,7 +235,7 @@ async def test_replay_of_what_was_seen_dead_leaves_alone_what_is_not(database: s
 
         async def replay() -> None:
             part = await world.deliveries.replay_matching(tenant, DeliveryFilter(state="dead"))
-            replayed.append(part.deliveries)
+            replayed.append(part.items)
 
         async with trio.open_nursery() as nursery:
             for _ in range(8):

@@ -11,9 +11,9 @@ import trio
 
 from bulkhead_trio.database.delivery_records import DeliveryFilter
 from bulkhead_trio.database.event_records import Added, Conflicted, EventDraft, FannedOut
-from bulkhead_trio.delivery._matching_rules import patterns_for
 from bulkhead_trio.errors import CallerError, DatabaseUnavailable, NotFound
 from tests.database._delivery import added, opened
+from tests.delivery._patterns import patterns_for
 
 
 async def test_event_is_kept_as_it_was_sent(database: str) -> None:
@@ -195,3 +195,14 @@ async def test_fan_out_that_fails_is_undone(database: str) -> None:
                 assert await world.value(f"SELECT count(*) FROM {table}") == 0
             connection.execute("ALTER TABLE work_heads DROP CONSTRAINT no")
         assert await world.events.fan_out(10) == FannedOut(1, 1)
+
+
+async def test_events_that_wait_are_counted(database: str) -> None:
+    """Those that are no deliveries yet, and no others."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        assert await world.events.waiting() == 0
+        await world.events.add([EventDraft(tenant, "a", b"{}") for _ in range(3)])
+        assert await world.events.waiting() == 3
+        await world.events.fan_out(2)
+        assert await world.events.waiting() == 1

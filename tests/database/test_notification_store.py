@@ -86,3 +86,48 @@ async def test_channels_of_a_tenant_are_queues_of_their_own(database: str) -> No
                 await world.letter(tenant, channel)
         works = await world.letters.claim(world.owner, 20, LEASE, 100)
         assert sorted(work.channel for work in works) == ["http"] * 4 + ["smtp"] * 4
+
+
+async def test_notification_that_waits_replayed_begins_anew(database: str) -> None:
+    """It is due at once, with all its tries before it; what is told of them goes on."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        letter = await world.letter(tenant)
+        (work,) = await world.letters.claim(world.owner, 10, LEASE, 8)
+        await world.letters.finish(world.owner, [result(work, "retry", after=300)])
+        await world.notifications.replay(tenant, letter)
+        (again,) = await world.letters.claim(world.owner, 10, LEASE, 8)
+        assert (again.attempts, again.lane) == (0, Lane.RETRY)
+        assert again.scheduled_since > again.created_at
+        await world.letters.finish(world.owner, [result(again)])
+        numbers = [each.number for each in await world.notifications.attempts(tenant, letter)]
+        assert numbers == [1, 2]
+
+
+async def test_notification_under_way_is_not_retried_for_a_tenant_that_is_gone(
+    database: str,
+) -> None:
+    """Its queue had no head when the tenant went; the result makes none that is looked at."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        letter = await world.letter(tenant)
+        works = await world.letters.claim(world.owner, 10, LEASE, 8)
+        assert await world.sql("SELECT * FROM work_heads") == []
+        await world.sql("DELETE FROM tenants WHERE id = %s", (tenant,))
+        await world.letters.finish(world.owner, [result(works[0], "retry")])
+        assert await world.letters.claim(world.owner, 10, LEASE, 8) == []
+        assert await world.pruning.end_orphans(10) == 1
+        assert (await world.notifications.get(tenant, letter)).state == "dead"
+
+
+async def test_notification_that_comes_after_its_tenant_has_gone_is_ended(database: str) -> None:
+    """As of a replay that still saw the tenant: whoever finds it ends it."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        letter = await world.letter(tenant)
+        await world.sql("DELETE FROM tenants WHERE id = %s", (tenant,))
+        await world.sql("DELETE FROM work_endings")
+        await world.sql("UPDATE work_heads SET state = 'waiting', due_at = now()")
+        assert await world.letters.claim(world.owner, 10, LEASE, 8) == []
+        assert await world.pruning.end_orphans(10) == 1
+        assert (await world.notifications.get(tenant, letter)).state == "dead"

@@ -123,6 +123,39 @@ async def test_endpoint_has_four_under_way_at_most(database: str) -> None:
         assert len(await world.claimed()) == 2
 
 
+async def test_endpoint_has_four_under_way_also_for_claims_at_once(database: str) -> None:
+    """Who claims first tries counts the retries too: nobody else claims those meanwhile."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        webhook = await world.webhook(tenant)
+        await world.filled(tenant, webhook.id, 50)
+        await world.filled(tenant, webhook.id, 50, lane=1, attempts=1)
+        await world.sql("UPDATE work_heads SET due_at = now() + interval '1 hour' WHERE lane = 1")
+        claim = b"SELECT bulkhead_trio_claim(1::smallint, %s, 3, '1 minute', 1000, 4, 0, '{}')"
+        async with world.pool.acquire() as connection, connection.transaction():
+            found = await connection.execute(claim, (world.owner,))
+            assert [len(row[0]) for row in await found.fetchall()] == [3]
+            await world.sql("UPDATE work_heads SET due_at = now() WHERE lane = 1")
+            assert await world.claimed(20, owner=uuid.uuid4()) == []
+        assert len(await world.claimed(20, owner=uuid.uuid4())) == 1
+
+
+async def test_retries_alone_leave_nothing_behind(database: str) -> None:
+    """The head that stands for their queue goes with them; first tries that come find it."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        webhook = await world.webhook(tenant)
+        await world.filled(tenant, webhook.id, 3, lane=1, attempts=1)
+        works = await world.claimed(2)
+        assert lanes(works) == {Lane.RETRY: 2}
+        await world.raised(tenant)
+        more = await world.claimed()
+        assert lanes(more) == {Lane.FIRST: 1, Lane.RETRY: 1}
+        await world.finished([*works, *more])
+        assert await world.claimed() == []
+        assert await world.sql("SELECT * FROM work_heads") == []
+
+
 @pytest.mark.parametrize(("chance", "retries"), [(0.0, 3), (0.49, 3), (0.5, 2), (0.99, 2)])
 async def test_retries_get_a_quarter_while_first_tries_wait(
     database: str, chance: float, retries: int

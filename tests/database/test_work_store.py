@@ -33,6 +33,7 @@ async def test_claim_gives_what_sending_needs(database: str) -> None:
         assert work.secrets[0].sealed == b"sealed"
         assert (work.event_type, work.payload) == (event.type, event.payload)
         assert (work.event_created_at, work.created_at) == (event.created_at, delivery.created_at)
+        assert work.scheduled_since == delivery.created_at
         assert work.lease_until > delivery.created_at
         assert await world.claimed() == []
         assert "sealed" not in repr(work)
@@ -65,7 +66,10 @@ async def test_claim_by_many_at_once_gives_each_piece_to_one(database: str) -> N
 
 
 async def test_work_done_by_many_at_once_is_done_once(database: str) -> None:
-    """Every delivery ends, once, whatever is done to work and endpoints at the same time."""
+    """Every delivery ends, once, whatever is done to work and endpoints at the same time.
+
+    No endpoint ever has more than four under way.
+    """
     done: list[UUID] = []
     total = 3 * 2 * 60
 
@@ -106,6 +110,18 @@ async def test_work_done_by_many_at_once_is_done_once(database: str) -> None:
                     changes = WebhookChanges(active=active)
                     await world.webhooks.update(tenant, webhook, changes)
 
+        async def line_up() -> None:
+            for fifo in (True, False):
+                changes = WebhookChanges(fifo=fifo, url=f"https://example.com/{fifo}")
+                await world.webhooks.update(*hooks[0], changes)
+
+        async def count() -> None:
+            most = await world.sql(
+                "SELECT count(*) FROM work WHERE lease_owner IS NOT NULL "
+                "GROUP BY queue_id ORDER BY 1 DESC LIMIT 1"
+            )
+            assert not most or most[0][0] <= 4
+
         async def hurry() -> None:
             wanted = DeliveryFilter(state="retrying")
             await world.deliveries.replay_matching(None, wanted, limit=20)
@@ -113,7 +129,7 @@ async def test_work_done_by_many_at_once_is_done_once(database: str) -> None:
         with trio.fail_after(120):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(raise_events)
-                for task in (world.work.sweep, switch, hurry):
+                for task in (world.work.sweep, switch, line_up, count, hurry):
                     nursery.start_soon(meddle, task)
                 for number in range(5):
                     nursery.start_soon(work, number)
@@ -330,6 +346,19 @@ async def test_endpoint_changes_come_with_the_result(database: str) -> None:
         assert (await world.webhooks.get(tenant, webhook.id)).failing_since is None
 
 
+async def test_endpoint_is_well_after_a_success_that_knew_of_no_failure(database: str) -> None:
+    """The failure came after the claim; the result of the success need not say anything."""
+    async with opened(database) as world:
+        tenant = await world.tenant()
+        webhook = await world.webhook(tenant)
+        await world.raised(tenant, 2)
+        bad, good = await world.claimed()
+        await world.finished([bad], "retry", after=9, endpoint=EndpointChange(is_failing=True))
+        assert (await world.webhooks.get(tenant, webhook.id)).failing_since is not None
+        await world.finished([good])
+        assert (await world.webhooks.get(tenant, webhook.id)).failing_since is None
+
+
 async def test_endpoint_that_is_slowed_down_rests(database: str) -> None:
     """Nothing of it is claimed before its time; neither what waits nor what comes."""
     async with opened(database) as world:
@@ -424,6 +453,7 @@ async def test_notifications_are_work_of_their_own(database: str) -> None:
         await world.later(5)
         (again,) = await world.letters.claim(world.owner, 10, LEASE, 8)
         assert (again.attempts, again.lane) == (1, Lane.RETRY)
+        assert again.scheduled_since == again.created_at
         assert await world.letters.finish(world.owner, [result(again)]) == 1
         found = await world.notifications.get(tenant, letter)
         assert (found.state, found.attempts, found.ended_at is not None) == ("delivered", 2, True)

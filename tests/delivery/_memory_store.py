@@ -9,16 +9,17 @@ from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
+import msgspec
 import trio
 
 from bulkhead_trio.database.delivery_records import Pruned
 from bulkhead_trio.database.event_records import Added, Conflicted, EventDraft, FannedOut
 from bulkhead_trio.database.webhook_records import SigningSecret
 from bulkhead_trio.database.work_records import Lane, NotificationWork, WebhookWork
-from bulkhead_trio.delivery._matching_rules import patterns_for
 from bulkhead_trio.errors import DatabaseUnavailable
 
 from ._memory_work import MemoryWork
+from ._patterns import patterns_for
 from ._rows import EPOCH, Endpoint, Item, Tenant, moment, seconds_since_1970
 
 __all__ = [
@@ -107,6 +108,7 @@ class MemoryDatabase:
                 lane=Lane.FIRST,
                 lease_until=moment(),
                 created_at=moment(),
+                scheduled_since=moment(),
                 event_id=event or UUID(int=self.number()),
                 event_type="order.completed",
                 payload=b"{}",
@@ -133,6 +135,7 @@ class MemoryDatabase:
                 lane=Lane.FIRST,
                 lease_until=moment(),
                 created_at=moment(),
+                scheduled_since=moment(),
                 channel=channel,
                 recipient="a@example.com",
                 subject="",
@@ -144,6 +147,7 @@ class MemoryDatabase:
 
     def replay(self, item: Item) -> None:
         """As ``POST /api/deliveries/{id}/replay`` does."""
+        item.draft = msgspec.structs.replace(item.draft, scheduled_since=moment())
         item.state, item.attempts, item.lane = "pending", 0, Lane.FIRST
         item.due_at, item.is_work, item.ended_at = trio.current_time(), True, None
 
@@ -202,6 +206,10 @@ class MemoryEvents:
                 self._database.delivery(endpoint, event=event_id)
                 made += 1
         return FannedOut(len(taken), made)
+
+    async def waiting(self) -> int:
+        await self._database.answer("waiting")
+        return len(self.outbox)
 
     def _wanting(self, draft: EventDraft) -> list[Endpoint]:
         patterns = set(patterns_for(draft.type))

@@ -231,7 +231,11 @@ class MemoryWork(Generic[W]):
     def _change_endpoint(self, item: Item, result: Finished) -> None:
         change = result.endpoint
         endpoint = self._database.endpoints.get(item.draft.queue_id)
-        if change is None or endpoint is None:
+        if endpoint is None:
+            return
+        if result.outcome == "delivered":  # whatever its claim has seen
+            endpoint.failing_since = None
+        if change is None:
             return
         if change.is_failing:
             endpoint.failing_since = endpoint.failing_since or moment()

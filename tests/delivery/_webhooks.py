@@ -57,6 +57,7 @@ def work(url: str, **members: Any) -> WebhookWork:
         lane=Lane.FIRST,
         lease_until=MOMENT,
         created_at=MOMENT,
+        scheduled_since=MOMENT,
         event_id=EVENT,
         event_type="order.completed",
         payload=b'{"orderId": "o-1"}',

@@ -102,6 +102,7 @@ def pipeline_of(
     """A pipeline of webhooks whose chances all come out in the middle."""
     defaults: dict[str, Any] = {
         "parallel": 8,
+        "grace_seconds": 30.0,
         "schedule": SCHEDULE,
         "uniform": lambda: 0.5,
         "wall_clock": moment,

@@ -100,6 +100,7 @@ async def days(script: Script) -> AsyncIterator[Days]:
                 database.webhooks,
                 sender.send,
                 parallel=8,
+                grace_seconds=30.0,
                 lease_seconds=600.0,
                 poll_seconds=POLL,
                 sweep_seconds=600.0,

@@ -12,8 +12,10 @@ from standardwebhooks import WebhookVerificationError
 
 from bulkhead_trio.delivery._endpoint_rules import FAILING
 from bulkhead_trio.delivery._schedule_rules import DEFAULT_WAITS
-from bulkhead_trio.delivery._signing_rules import make_secret, read_secret, sign
+from bulkhead_trio.delivery._signing_rules import make_secret, sign
 from bulkhead_trio.delivery._verdict_rules import BY_FAILURE, BY_STATUS, GONE, Verdict
+
+from ._secrets import read_secret
 
 PAGES = Path(__file__).parents[2] / "docs" / "delivery"
 SIGNING = (PAGES / "signing.md").read_text(encoding="utf-8")

@@ -18,6 +18,8 @@ from bulkhead_trio.delivery.domain import DomainEvent
 from bulkhead_trio.delivery.endpoint_breakers import BreakersStatistics
 from bulkhead_trio.delivery.opening import Delivery, DeliveryStores, open_delivery
 from bulkhead_trio.delivery.settings import DeliverySettings
+from bulkhead_trio.errors import BulkheadFull
+from bulkhead_trio.observe.delivery_snapshots import INCIDENTS
 
 from ._memory_store import Endpoint, MemoryDatabase
 from ._world import SCHEDULE, Receiver, states, until
@@ -41,6 +43,7 @@ class Channels:
     """The same for notifications."""
 
     receiver: Receiver
+    shared = frozenset({"smtp"})
 
     async def send(self, work: NotificationWork) -> Finished:
         return await self.receiver.send(work)
@@ -84,7 +87,7 @@ async def open_house(**options: Any) -> AsyncIterator[House]:
         stores,
         sender=Sender(webhooks),
         channels=Channels(notifications),
-        settings=DeliverySettings(schedule=SCHEDULE, **options),
+        settings=DeliverySettings(**{"schedule": SCHEDULE, "grace_seconds": 20.0, **options}),
         instance="one",
         uniform=lambda: 0.5,
     ) as delivery:
@@ -212,13 +215,75 @@ async def test_numbers_say_what_there_is(autojump_clock: MockClock) -> None:
         assert dict(webhooks.breakers) == {"CLOSED": 2, "HALF_OPEN": 0, "OPEN": 1}
         notifications = snapshot.pipelines["notifications"]
         assert (notifications.max_parallel, notifications.retrying) == (8, 1)
-        assert dict(notifications.troubled) == {"smtp": "CLOSED", "http": "HALF_OPEN"}
+        assert dict(notifications.troubled) == {"smtp": "CLOSED"}
+        assert dict(notifications.breakers) == {"CLOSED": 2, "HALF_OPEN": 1, "OPEN": 0}
         assert dict(notifications.outcomes) == {"retry": 1}
         assert sum(notifications.tries.counts) == 1
         assert snapshot.pipelines["webhookFanOut"].outcomes["deliveries"] == 10
         assert (snapshot.intake.accepted, snapshot.intake.batches) == (10, 10)
         await trio.sleep(400)
         assert house.delivery.snapshot().pipelines["notifications"].dead_lettered == 1
+
+
+async def test_events_that_wait_for_fan_out_are_counted(autojump_clock: MockClock) -> None:
+    """While it stands still, as somebody who looks should see."""
+    async with open_house() as house:
+
+        async def hang(_limit: int) -> Any:
+            await trio.sleep_forever()
+
+        house.database.events.fan_out = hang  # type: ignore[method-assign,assignment]
+        await trio.sleep(2)
+        for _ in range(7):
+            await house.event()
+        await trio.sleep(5)
+        assert house.delivery.snapshot().pipelines["webhookFanOut"].queued == 7
+
+
+async def test_events_that_find_no_place_are_counted_and_repeated_ones_once(
+    autojump_clock: MockClock,
+) -> None:
+    """What is told as accepted is what has come, however often it was said."""
+    async with open_house(event_places=2) as house:
+        draft = EventDraft(house.endpoint.tenant_id, "order.completed", b"{}", "a key")
+        for _ in range(3):
+            await house.delivery.events.add(draft)
+        house.database.seconds = 0.5
+        refused = 0
+
+        async def add() -> None:
+            nonlocal refused
+            try:
+                await house.event()
+            except BulkheadFull:
+                refused += 1
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(add)
+        assert refused == 4  # half of the places for one tenant
+        intake = house.delivery.snapshot().intake
+        assert (intake.accepted, intake.refused, intake.failed) == (2, 4, 0)
+
+
+async def test_what_should_not_happen_is_counted(autojump_clock: MockClock) -> None:
+    """Crashes of stages and mistakes of sends, each with its pipeline."""
+    async with open_house() as house:
+
+        async def broken(*_: object, **__: object) -> Any:
+            await trio.lowlevel.checkpoint()
+            raise KeyError("scripted")
+
+        item = house.database.notification(house.database.tenant())
+        house.notifications.raises[item.draft.item_id] = KeyError("scripted")
+        house.database.events.fan_out = broken  # type: ignore[method-assign]
+        house.database.history.prune = broken  # type: ignore[method-assign]
+        await trio.sleep(7200)
+        snapshot = house.delivery.snapshot()
+        assert snapshot.pipelines["webhookFanOut"].incidents["crashes"] > 10
+        assert snapshot.pipelines["webhooks"].incidents == dict.fromkeys(INCIDENTS, 0)
+        assert snapshot.pipelines["notifications"].incidents["mistakes"] >= 3
+        assert snapshot.intake.crashes > 0
 
 
 async def test_leaving_gives_everything_back(autojump_clock: MockClock) -> None:

@@ -17,9 +17,10 @@ from bulkhead_trio.delivery._signing_rules import (
     RANDOM_BYTES,
     WebhookSecret,
     make_secret,
-    read_secret,
     sign,
 )
+
+from ._secrets import read_secret
 
 PUBLISHED = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -120,49 +121,22 @@ def test_made_secret_has_32_bytes_of_randomness() -> None:
 
 
 @given(secrets)
-def test_secret_is_read_back_with_and_without_padding(secret: WebhookSecret) -> None:
-    """Some write base64 without its padding; it is the same secret."""
+def test_secret_is_read_back(secret: WebhookSecret) -> None:
+    """Its text is ``whsec_`` and base64, as receivers read it."""
     assert read_secret(secret.text) == secret
-    assert read_secret(secret.text.rstrip("=")) == secret
 
 
-def of_bytes(count: int) -> str:
-    return "whsec_" + base64.b64encode(bytes(count)).decode()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "whsec_",
-        PUBLISHED.removeprefix("whsec_"),
-        PUBLISHED.upper(),
-        " " + PUBLISHED,
-        PUBLISHED + "\n",
-        PUBLISHED + "é",
-        PUBLISHED.replace("M", "-"),
-        PUBLISHED.replace("M", "_", 1),
-        PUBLISHED + "A",
-        PUBLISHED + "===",
-        PUBLISHED[:20] + "=" + PUBLISHED[21:],
-        "whpk_" + PUBLISHED.removeprefix("whsec_"),
-        of_bytes(LEAST_BYTES - 1),
-        of_bytes(MOST_BYTES + 1),
-        of_bytes(10_000),
-    ],
-)
-def test_malformed_secret_is_refused_without_being_repeated(text: str) -> None:
-    """Only ``whsec_`` and base64 of 24 to 64 bytes is a secret; the refusal does not show it."""
-    with pytest.raises(ValueError) as caught:
-        read_secret(text)
-    written = text.strip().removeprefix("whsec_")
-    assert len(written) < 5 or written not in str(caught.value)
+@pytest.mark.parametrize("count", [LEAST_BYTES - 1, MOST_BYTES + 1, 0, 10_000])
+def test_secret_of_another_size_is_refused(count: int) -> None:
+    """24 to 64 bytes is a secret; the refusal shows nothing of it."""
+    with pytest.raises(ValueError, match=f"24 to 64 bytes, not {count}"):
+        WebhookSecret(b"v" * count)
 
 
 @pytest.mark.parametrize("count", [LEAST_BYTES, MOST_BYTES])
-def test_secret_of_the_extreme_sizes_is_read(count: int) -> None:
+def test_secret_of_the_extreme_sizes_is_taken(count: int) -> None:
     """24 and 64 bytes are within bounds."""
-    assert read_secret(of_bytes(count)).key == bytes(count)
+    assert WebhookSecret(bytes(count)).key == bytes(count)
 
 
 def test_secret_is_not_in_its_repr() -> None:

@@ -273,11 +273,11 @@ async def test_stage_that_crashes_is_started_again_later_each_time(
 def test_settings_refuse_nonsense(name: str, value: float) -> None:
     """By name; a lease that a try could outlast among it."""
     with pytest.raises(ValueError, match=name):
-        DeliverySettings(**{name: value})  # type: ignore[arg-type]
+        DeliverySettings(**{"grace_seconds": 30.0, name: value})  # type: ignore[arg-type]
 
 
 def test_settings_have_the_contracts_defaults() -> None:
     """Twenty and eight at once, and Standard Webhooks' schedule."""
-    settings = DeliverySettings()
+    settings = DeliverySettings(grace_seconds=30.0)
     assert (settings.webhooks_parallel, settings.notifications_parallel) == (20, 8)
     assert settings.schedule == RetrySchedule()

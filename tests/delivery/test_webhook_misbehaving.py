@@ -18,8 +18,7 @@ from bulkhead_trio.database.webhook_records import EndpointChange
 from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._message_rules import MOST_RESPONSE_BYTES
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
-from bulkhead_trio.delivery.endpoint_breakers import COOLDOWNS, FAILURES
-from bulkhead_trio.delivery.webhook_sender import PROBING_SECONDS
+from bulkhead_trio.delivery.endpoint_breakers import COOLDOWNS, FAILURES, PROBING_SECONDS
 from bulkhead_trio.http.client import ClientLimits, HTTPClient
 from bulkhead_trio.testing.upstream import (
     Answer,
@@ -38,7 +37,7 @@ from bulkhead_trio.testing.upstream.script import Step
 from ._webhooks import Post, open_post, post_by
 
 FAILING = EndpointChange(is_failing=True)
-FRESH = {"created_at": datetime.datetime.now(datetime.UTC)}
+FRESH = {"scheduled_since": datetime.datetime.now(datetime.UTC)}
 """A delivery that was made just now, and not months ago."""
 
 HANGS = always(End(how="hang"))
@@ -402,7 +401,8 @@ async def test_one_delivery_finds_out_and_the_others_wait(autojump_clock: MockCl
 async def test_delivery_that_is_late_is_not_put_off_any_more(autojump_clock: MockClock) -> None:
     """An endpoint that is down for good is tried now and then; its deliveries end all the same.
 
-    Once all of the schedule's time has passed, being left alone is a failed try.
+    Once all of the schedule's time has passed, being left alone is a failed try; when it was made
+    has no say, for it may have been replayed since, or its endpoint switched on.
     """
     schedule = RetrySchedule((10.0, 20.0))
     async with open_post(HANGS, schedule=schedule) as post:
@@ -410,15 +410,15 @@ async def test_delivery_that_is_late_is_not_put_off_any_more(autojump_clock: Moc
         longest = 33 + 3 * 15
         made = datetime.datetime.now(datetime.UTC)
         post.wall.ahead = longest - 5
-        assert (await post.send(created_at=made)).outcome == "deferred"
+        assert (await post.send(scheduled_since=made)).outcome == "deferred"
         post.wall.ahead = longest + 5
-        done = await post.send(created_at=made, attempts=1)
+        done = await post.send(scheduled_since=made, attempts=1)
         assert (done.outcome, done.retry_after_seconds) == ("retry", 20.0)
         assert told(done) == (None, "not sent: the endpoint has not been answering", None)
         assert done.attempt is not None
         assert (done.attempt.number, done.attempt.duration_ms) == (2, 0)
         assert done.endpoint == FAILING
-        assert (await post.send(created_at=made, attempts=2)).outcome == "dead"
+        assert (await post.send(scheduled_since=made, attempts=2)).outcome == "dead"
         assert post.endpoint.seen().count == FAILURES
 
 

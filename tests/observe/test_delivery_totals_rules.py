@@ -37,11 +37,12 @@ def a_snapshot(scale: int = 1) -> DeliverySnapshot:
                 tries=tries,
                 breakers={"CLOSED": 4, "OPEN": 1},
                 troubled={"wh_1": "OPEN"},
+                incidents={"crashes": scale},
             )
         },
         IntakeSnapshot(
             workers=4, active=1, places=8, queued=2, refused=3 * scale, breaker="CLOSED",
-            opened=1, accepted=50 * scale, batches=10 * scale,
+            opened=1, accepted=50 * scale, batches=10 * scale, failed=scale, crashes=scale,
         ),
     )  # fmt: skip
 
@@ -56,7 +57,8 @@ def test_total_adds_what_is_a_processs_own_and_takes_the_most_of_what_all_see() 
     assert webhooks.outcomes == {"delivered": 300, "dead": 2}
     assert (webhooks.tries.counts[0], webhooks.tries.seconds) == (3, 1.5)
     assert webhooks.breakers == {"CLOSED": 8, "OPEN": 2}
-    assert whole.intake.accepted == 150
+    assert webhooks.incidents == {"crashes": 3}
+    assert (whole.intake.accepted, whole.intake.failed, whole.intake.crashes) == (150, 3, 3)
     assert (whole.intake.workers, whole.intake.places, whole.intake.queued) == (8, 16, 4)
 
 
@@ -96,6 +98,12 @@ def test_worst_state_ignores_states_that_no_breaker_is_in() -> None:
     assert worst_state(PipelineSnapshot()) == "CLOSED"
 
 
+def test_worst_state_is_that_of_what_all_share_where_there_is_such_a_thing() -> None:
+    """A tenant's dead server does not look like a mail server that is down."""
+    pipeline = PipelineSnapshot(breakers={"CLOSED": 1, "OPEN": 3}, troubled={"smtp": "CLOSED"})
+    assert worst_state(pipeline) == "CLOSED"
+
+
 def test_counters_outlive_a_process_and_what_it_held_does_not() -> None:
     """A successor goes on counting, with its own places."""
     past = delivery_counters(a_snapshot())
@@ -105,7 +113,9 @@ def test_counters_outlive_a_process_and_what_it_held_does_not() -> None:
     webhooks = now.pipelines["webhooks"]
     assert (webhooks.max_parallel, webhooks.active, webhooks.held) == (10, 4, 6)
     assert webhooks.outcomes == {"delivered": 300, "dead": 2}
+    assert webhooks.incidents == {"crashes": 3}
     assert (now.intake.accepted, now.intake.refused, now.intake.workers) == (150, 9, 4)
+    assert (now.intake.failed, now.intake.crashes) == (3, 3)
 
 
 def test_processes_carry_their_deliveries_over() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bulkhead_trio.api._openapi._objects import JSON, counted, described_object
 from bulkhead_trio.api._openapi._route_schemas import route_schemas
-from bulkhead_trio.database._cursor_rules import DEFAULT_LIMIT, MOST_ITEMS
+from bulkhead_trio.database.pages import DEFAULT_LIMIT, MOST_ITEMS
 from bulkhead_trio.tenancy.documents import (
     HIGHEST_LIMIT,
     HIGHEST_WEIGHT,

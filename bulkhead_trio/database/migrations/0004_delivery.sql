@@ -41,15 +41,18 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_idempotency ON events (tenant_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
--- Secrets are encrypted; the first is in force, the others sign along until their time.
+-- Secrets are encrypted; the first is in force, the others sign along until their time. Another URL
+-- is another version of it: what comes of tries at an earlier one means nothing for the endpoint.
 CREATE TABLE webhooks (
     id              uuid        PRIMARY KEY,
     tenant_id       uuid        NOT NULL REFERENCES tenants ON DELETE CASCADE,
     url             text        NOT NULL CHECK (url <> ''),
+    url_version     integer     NOT NULL DEFAULT 1,
     event_types     text[]      NOT NULL CHECK (cardinality(event_types) > 0),
     description     text,
     fifo            boolean     NOT NULL DEFAULT false,
     active          boolean     NOT NULL DEFAULT true,
+    enabled_at      timestamptz NOT NULL DEFAULT now(),
     disabled_reason text,
     secrets         bytea[]     NOT NULL CHECK (cardinality(secrets) > 0),
     secrets_until   timestamptz[] NOT NULL,
@@ -137,6 +140,8 @@ CREATE TABLE event_outbox (
 -- channel of a tenant; lane 0 is of first tries, 1 of retries and replays. What has an owner is
 -- under way. The rows of a FIFO queue are all in lane 0 and all due since ever, so that the index
 -- has them in the order of seq; when the first of them may be tried again, the queue's head says.
+-- 'scheduled_since' is when it was made or last replayed; 'url_version' is the endpoint's of when
+-- it was claimed.
 CREATE TABLE work (
     item_id     uuid        PRIMARY KEY,
     kind        smallint    NOT NULL,
@@ -148,6 +153,8 @@ CREATE TABLE work (
     seq         bigint      GENERATED ALWAYS AS IDENTITY,
     lease_owner uuid,
     lease_until timestamptz,
+    scheduled_since timestamptz NOT NULL DEFAULT now(),
+    url_version integer,
     CHECK ((lease_owner IS NULL) = (lease_until IS NULL))
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
@@ -156,11 +163,14 @@ CREATE INDEX work_due ON work (kind, queue_id, lane, due_at, seq) WHERE lease_ow
 -- renewing it changes none.
 CREATE INDEX work_leased ON work (kind, queue_id) WHERE lease_owner IS NOT NULL;
 
--- One row for each queue and lane that has work: what a claim looks at instead of the work.
+-- One row for each queue and lane that has work: what a claim looks at instead of the work. That of
+-- lane 0 is there as long as that of lane 1 is: who has locked it, and nobody else, claims from the
+-- queue, so that two claims never count what is under way at the same time.
 --   ready    has work that is due; 'turn' is its place, the lowest first
---   waiting  is looked at again when it is due
+--   waiting  is looked at again when it is due; never, where it has no work and is there for lane 1
 --   full     has as many under way as it may; whoever ends one makes it wait for now
---   parked   its endpoint is switched off, or is no more; both lanes have a head then
+--   parked   its endpoint is switched off, or is no more; both lanes have a head then. Or its tenant
+--            is switched off, and a claim has come upon it
 CREATE TABLE work_heads (
     kind      smallint    NOT NULL,
     queue_id  uuid        NOT NULL,
@@ -172,6 +182,8 @@ CREATE TABLE work_heads (
     paid      smallint    NOT NULL DEFAULT 0,
     turn      float8      NOT NULL DEFAULT 0,
     due_at    timestamptz NOT NULL,
+    -- The one that bulkhead_trio_put_heads made it by: how a row that is put says what it is.
+    rule      text        NOT NULL DEFAULT 'free',
     PRIMARY KEY (kind, queue_id, lane)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500);
 
@@ -269,22 +281,26 @@ CREATE FUNCTION bulkhead_trio_put_heads(
     of_kind smallint, queues uuid[], lanes smallint[], tenants uuid[], dues timestamptz[],
     rules text[]
 ) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO work_heads AS h (kind, queue_id, lane, tenant_id, state, due_at, turn)
-    -- The turn of a new head means nothing before it is ready; here it carries the rule.
-    SELECT DISTINCT ON (queue_id, lane) of_kind, queue_id, lane, tenant_id, 'waiting', due_at,
-        array_position(ARRAY['free', 'retry', 'sooner', 'stay', 'then'], rule) AS rule
-    FROM unnest(queues, lanes, tenants, dues, rules)
-        AS given (queue_id, lane, tenant_id, due_at, rule)
-    ORDER BY queue_id, lane, rule DESC, due_at
-    ON CONFLICT (kind, queue_id, lane) DO UPDATE SET state = 'waiting',
-        due_at = CASE WHEN h.state = 'full' AND EXCLUDED.turn < 3 THEN now()
+    INSERT INTO work_heads AS h (kind, queue_id, lane, tenant_id, state, due_at, rule)
+    SELECT DISTINCT ON (queue_id, lane) of_kind, queue_id, lane, tenant_id, 'waiting', due_at, rule
+    FROM (
+        SELECT * FROM unnest(queues, lanes, tenants, dues, rules)
+            AS given (queue_id, lane, tenant_id, due_at, rule)
+        UNION ALL
+        SELECT queue_id, 0, tenant_id, 'infinity', 'free'
+        FROM unnest(queues, lanes, tenants) AS given (queue_id, lane, tenant_id) WHERE lane = 1
+    ) AS put
+    ORDER BY queue_id, lane,
+        array_position(ARRAY['then', 'stay', 'sooner', 'retry', 'free'], rule), due_at
+    ON CONFLICT (kind, queue_id, lane) DO UPDATE SET state = 'waiting', rule = EXCLUDED.rule,
+        due_at = CASE WHEN h.state = 'full' AND EXCLUDED.rule IN ('free', 'retry') THEN now()
                       ELSE EXCLUDED.due_at END
-    WHERE CASE EXCLUDED.turn
-        WHEN 1 THEN h.state = 'full'
-        WHEN 2 THEN h.state = 'full' OR h.state = 'waiting' AND h.due_at > EXCLUDED.due_at
-        WHEN 3 THEN h.state = 'waiting' AND h.due_at > EXCLUDED.due_at
-        WHEN 5 THEN h.state <> 'parked'
-        ELSE false END
+    WHERE CASE EXCLUDED.rule
+        WHEN 'free' THEN h.state = 'full'
+        WHEN 'retry' THEN h.state = 'full' OR h.state = 'waiting' AND h.due_at > EXCLUDED.due_at
+        WHEN 'sooner' THEN h.state = 'waiting' AND h.due_at > EXCLUDED.due_at
+        WHEN 'stay' THEN h.state = 'waiting' AND h.due_at = 'infinity'
+        WHEN 'then' THEN h.state <> 'parked' END
 $$;
 
 -- Some work of these queues is under way no more, and some of it is back: the heads of all of them.
@@ -315,6 +331,17 @@ RETURNS void LANGUAGE sql AS $$
     ON CONFLICT (kind, queue_id, lane) DO UPDATE SET state = 'parked'
 $$;
 
+-- What waits in these queues is looked at now.
+CREATE FUNCTION bulkhead_trio_wake_heads(of_kind smallint, queues uuid[]) RETURNS void
+LANGUAGE sql AS $$
+    UPDATE work_heads AS h SET state = 'waiting', due_at = now() FROM (
+        SELECT w.queue_id, w.lane FROM work_heads AS w
+        WHERE w.kind = of_kind AND w.queue_id = ANY (queues) ORDER BY w.queue_id, w.lane FOR UPDATE
+    ) AS w
+    WHERE h.kind = of_kind AND h.queue_id = w.queue_id AND h.lane = w.lane
+      AND h.state IN ('waiting', 'full')
+$$;
+
 CREATE FUNCTION bulkhead_trio_unpark_heads(of_kind smallint, queue uuid) RETURNS void
 LANGUAGE sql AS $$
     UPDATE work_heads SET state = 'waiting', due_at = now()
@@ -340,8 +367,11 @@ CREATE FUNCTION bulkhead_trio_tenant_gone() RETURNS trigger LANGUAGE plpgsql AS 
 DECLARE
     queues uuid[];
 BEGIN
-    queues := ARRAY(SELECT DISTINCT queue_id FROM work_heads
-                    WHERE kind = 2 AND tenant_id = OLD.id ORDER BY queue_id);
+    -- A queue that has no head has work under way.
+    queues := ARRAY(
+        SELECT queue_id FROM work_heads WHERE kind = 2 AND tenant_id = OLD.id
+        UNION SELECT queue_id FROM work
+        WHERE kind = 2 AND tenant_id = OLD.id AND lease_owner IS NOT NULL ORDER BY queue_id);
     PERFORM bulkhead_trio_park_heads(
         2::smallint, queues, array_fill(OLD.id, ARRAY[cardinality(queues)]));
     INSERT INTO work_endings (kind, queue_id) SELECT 2, unnest(queues) ON CONFLICT DO NOTHING;
@@ -349,6 +379,28 @@ BEGIN
     RETURN NULL;
 END
 $$;
+
+-- A tenant is switched on: what a claim has parked meanwhile, because it was off, waits again. All of
+-- its heads are locked first, so that a claim which still took it to be off has parked them by then.
+CREATE FUNCTION bulkhead_trio_tenant_on() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    WITH heads AS MATERIALIZED (
+        SELECT kind, queue_id, lane, state FROM work_heads WHERE tenant_id = NEW.id
+        ORDER BY kind, queue_id, lane FOR UPDATE
+    )
+    UPDATE work_heads AS h SET state = 'waiting', due_at = now() FROM heads AS p
+    WHERE h.kind = p.kind AND h.queue_id = p.queue_id AND h.lane = p.lane AND p.state = 'parked'
+      AND (p.kind = 2 OR EXISTS (SELECT FROM webhooks AS e WHERE e.id = p.queue_id AND e.active))
+      AND NOT EXISTS (SELECT FROM work_endings AS g
+                      WHERE g.kind = p.kind AND g.queue_id = p.queue_id);
+    PERFORM pg_notify('bulkhead_trio_work', 'webhooks');
+    PERFORM pg_notify('bulkhead_trio_work', 'notifications');
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER tenants_on AFTER UPDATE OF active ON tenants
+    FOR EACH ROW WHEN (NEW.active AND NOT OLD.active) EXECUTE FUNCTION bulkhead_trio_tenant_on();
 
 CREATE TRIGGER tenants_gone AFTER DELETE ON tenants
     FOR EACH ROW EXECUTE FUNCTION bulkhead_trio_tenant_gone();

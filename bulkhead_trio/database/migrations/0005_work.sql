@@ -85,14 +85,26 @@ BEGIN
 END
 $$;
 
+-- An endpoint that was being left alone ('slow_until') is tried again.
+CREATE FUNCTION bulkhead_trio_leave_alone_no_more(webhook uuid) RETURNS void LANGUAGE sql AS $$
+    UPDATE webhooks SET slow_until = NULL WHERE id = webhook AND slow_until > now()
+$$;
+
 -- What has ended begins anew, among the retries: it must not hold up what is new. What is to be
--- retried is due now. What was never tried, or is under way, stays as it is; so does what is no more
--- in the state that it was seen in, where 'seen' says one. Answers the ids of what it has moved.
+-- retried begins anew too, and is due now. What was never tried, or is under way, stays as it is;
+-- so does what is no more in the state that it was seen in, where 'seen' says one. Answers the
+-- ids of what it has moved.
 CREATE FUNCTION bulkhead_trio_replay_deliveries(items uuid[], seen text[]) RETURNS uuid[]
 LANGUAGE plpgsql AS $$
 DECLARE
     moved uuid[];
+    hurried_items uuid[];
 BEGIN
+    -- Who asks for this one delivery does not want to wait for an endpoint that is left alone.
+    IF seen IS NULL THEN
+        PERFORM bulkhead_trio_leave_alone_no_more(d.webhook_id)
+        FROM deliveries AS d WHERE d.id = ANY (items);
+    END IF;
     PERFORM FROM work AS w WHERE w.item_id = ANY (items) ORDER BY w.item_id FOR UPDATE;
     PERFORM FROM deliveries AS d WHERE d.id = ANY (items) ORDER BY d.id FOR UPDATE;
     items := ARRAY(SELECT g.item FROM unnest(items, seen) AS g (item, state)
@@ -108,7 +120,7 @@ BEGIN
             CASE WHEN fifo THEN '-infinity' ELSE now() END
         FROM ended ORDER BY id
     ), hurried AS (
-        UPDATE work AS w SET due_at = least(w.due_at, now())
+        UPDATE work AS w SET due_at = least(w.due_at, now()), attempts = 0, scheduled_since = now()
         FROM deliveries AS d
         WHERE w.item_id = ANY (items) AND w.lease_owner IS NULL AND d.id = w.item_id
           AND d.state = 'retrying'
@@ -116,14 +128,18 @@ BEGIN
     ), told AS (
         UPDATE deliveries AS d SET next_at = NULL FROM hurried WHERE d.id = hurried.item_id
     )
-    SELECT array_agg(id) INTO moved FROM (
-        SELECT id FROM ended UNION ALL SELECT item_id FROM hurried
+    SELECT array_agg(id), array_agg(id) FILTER (WHERE is_hurried) INTO moved, hurried_items FROM (
+        SELECT id, false AS is_hurried FROM ended UNION ALL SELECT item_id, true FROM hurried
     ) AS touched;
     IF moved IS NOT NULL THEN
         PERFORM bulkhead_trio_put_heads(1::smallint, array_agg(w.queue_id), array_agg(w.lane),
             array_agg(w.tenant_id), array_agg(now()),
-            array_agg(CASE WHEN NOT h.fifo THEN 'sooner' WHEN w.attempts > 0 THEN 'then'
-                      ELSE 'stay' END))
+            array_agg(CASE WHEN NOT h.fifo THEN 'sooner'
+                WHEN w.item_id = ANY (hurried_items) AND w.item_id = (
+                    SELECT f.item_id FROM work AS f
+                    WHERE f.kind = 1 AND f.queue_id = w.queue_id AND f.lane = w.lane
+                      AND f.lease_owner IS NULL ORDER BY f.due_at, f.seq LIMIT 1) THEN 'then'
+                ELSE 'stay' END))
         FROM work AS w JOIN webhooks AS h ON h.id = w.queue_id WHERE w.item_id = ANY (moved);
         PERFORM pg_notify('bulkhead_trio_work', 'webhooks');
     END IF;
@@ -150,7 +166,8 @@ BEGIN
         INSERT INTO work (item_id, kind, lane, tenant_id, queue_id, due_at)
         SELECT id, 2, 1, tenant_id, queue, now() FROM ended ORDER BY id
     ), hurried AS (
-        UPDATE work AS w SET due_at = least(w.due_at, now()) FROM notifications AS n
+        UPDATE work AS w SET due_at = least(w.due_at, now()), attempts = 0, scheduled_since = now()
+        FROM notifications AS n
         WHERE w.item_id = ANY (items) AND w.lease_owner IS NULL AND n.id = w.item_id
           AND n.state = 'retrying'
         RETURNING w.item_id
@@ -167,5 +184,69 @@ BEGIN
         PERFORM pg_notify('bulkhead_trio_work', 'notifications');
     END IF;
     RETURN coalesce(moved, '{}');
+END
+$$;
+
+-- --- lines ---------------------------------------------------------------------------------------
+
+-- These change what is in a queue according to what its endpoint has just become. Fan-outs are kept
+-- out until that is committed, and results are waited for: whoever reads what the endpoint is, does
+-- so after that. All rows are locked at once, in their order.
+
+-- An endpoint has become FIFO: what was a retry is in line again with the rest, and all is due.
+CREATE FUNCTION bulkhead_trio_put_in_line(queue uuid, of_tenant uuid) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    items uuid[];
+BEGIN
+    PERFORM pg_advisory_xact_lock(x'62746f7574626f78'::bigint);
+    items := ARRAY(SELECT item_id FROM work WHERE kind = 1 AND queue_id = queue
+                   ORDER BY item_id FOR UPDATE);
+    WITH moved AS (
+        UPDATE work SET lane = 0, due_at = '-infinity'
+        WHERE item_id = ANY (items) AND lease_owner IS NULL RETURNING item_id
+    )
+    UPDATE deliveries AS d SET next_at = NULL FROM moved
+    WHERE d.id = moved.item_id AND d.next_at IS NOT NULL;
+    IF cardinality(items) > 0 THEN
+        PERFORM bulkhead_trio_put_heads(1::smallint, ARRAY[queue], ARRAY[0::smallint],
+            ARRAY[of_tenant], ARRAY[now()], ARRAY['then']);
+    END IF;
+END
+$$;
+
+-- An endpoint is FIFO no more: what is to be retried goes to the lane of retries, for when it was
+-- to be, and the rest does not wait for it.
+CREATE FUNCTION bulkhead_trio_put_out_of_line(queue uuid, of_tenant uuid) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    items uuid[];
+    lanes smallint[];
+    dues timestamptz[];
+BEGIN
+    PERFORM pg_advisory_xact_lock(x'62746f7574626f78'::bigint);
+    items := ARRAY(SELECT w.item_id FROM work AS w WHERE w.item_id IN (
+        SELECT d.id FROM deliveries AS d
+        WHERE d.tenant_id = of_tenant AND d.state = 'retrying' AND d.webhook_id = queue
+        UNION SELECT l.item_id FROM work AS l
+        WHERE l.kind = 1 AND l.queue_id = queue AND l.lease_owner IS NOT NULL
+        UNION (SELECT f.item_id FROM work AS f WHERE f.kind = 1 AND f.queue_id = queue
+               AND f.lane = 0 AND f.lease_owner IS NULL ORDER BY f.due_at, f.seq LIMIT 1)
+    ) ORDER BY w.item_id FOR UPDATE);
+    WITH moved AS (
+        UPDATE work AS w SET lane = CASE d.state WHEN 'retrying' THEN 1 ELSE 0 END,
+            due_at = coalesce(d.next_at, now())
+        FROM deliveries AS d
+        WHERE w.item_id = ANY (items) AND w.lease_owner IS NULL AND d.id = w.item_id
+        RETURNING w.lane, w.due_at
+    )
+    SELECT array_agg(lane), array_agg(due_at) INTO lanes, dues FROM moved;
+    IF lanes IS NOT NULL THEN
+        PERFORM bulkhead_trio_put_heads(
+            1::smallint, array_fill(queue, ARRAY[cardinality(lanes)]), lanes,
+            array_fill(of_tenant, ARRAY[cardinality(lanes)]), dues,
+            array_fill('retry'::text, ARRAY[cardinality(lanes)]));
+    END IF;
+    PERFORM bulkhead_trio_wake_heads(1::smallint, ARRAY[queue]);
 END
 $$;

@@ -128,11 +128,13 @@ BEGIN
               AND NOT h.queue_id = ANY (left_out)
             ORDER BY h.turn LIMIT most - cardinality(claimed) FOR UPDATE SKIP LOCKED
         ), retries AS (
+            -- Who has the head of lane 0 has the queue: nobody else counts what is under way there.
             SELECT h.queue_id, h.lane FROM work_heads AS h
+            JOIN work_heads AS q ON q.kind = of_kind AND q.queue_id = h.queue_id AND q.lane = 0
             WHERE h.kind = of_kind AND h.lane = 1 AND h.state = 'ready'
               AND NOT h.tenant_id = ANY (ARRAY(SELECT tenant_id FROM capped))
               AND NOT h.queue_id = ANY (left_out)
-            ORDER BY h.turn LIMIT most - cardinality(claimed) FOR UPDATE SKIP LOCKED
+            ORDER BY h.turn LIMIT most - cardinality(claimed) FOR UPDATE OF q, h SKIP LOCKED
         )
         SELECT array_agg(queue_id), array_agg(lane) INTO queues, lanes
         FROM (SELECT * FROM first_tries UNION ALL SELECT * FROM retries) AS candidates;
@@ -147,7 +149,10 @@ BEGIN
             SELECT tenant_id, count(*) AS n FROM flight WHERE is_ours GROUP BY tenant_id
         ), heads AS MATERIALIZED (
             SELECT h.queue_id, h.lane, h.tenant_id, h.turn, coalesce(t.weight, 1) AS weight,
-                CASE WHEN of_kind = 1 AND (e.id IS NULL OR e.slow_until > now()) THEN 0
+                e.url_version,
+                CASE WHEN t.active IS FALSE THEN 0
+                     WHEN CASE of_kind WHEN 1 THEN e.id IS NULL OR e.slow_until > now()
+                               ELSE t.id IS NULL END THEN 0
                      ELSE greatest(0, CASE WHEN e.fifo THEN 1 ELSE most_per_queue END
                                       - coalesce(f.n, 0)) END AS room
             FROM unnest(queues, lanes) AS given (queue_id, lane)
@@ -194,11 +199,12 @@ BEGIN
             ) AS retries
             FROM (SELECT count(*) AS under_way FROM flight WHERE is_ours AND lane = 1) AS f
         ), chosen AS (
-            SELECT a.item_id, a.queue_id, a.lane, a.tag FROM allowed AS a, slots AS s
+            SELECT a.item_id, a.queue_id, a.lane, a.tag, a.url_version FROM allowed AS a, slots AS s
             WHERE a.in_lane <= CASE a.lane WHEN 1 THEN s.retries
                                ELSE most - cardinality(claimed) - s.retries END
         ), leased AS (
-            UPDATE work AS w SET lease_owner = by_owner, lease_until = now() + lease
+            UPDATE work AS w SET lease_owner = by_owner, lease_until = now() + lease,
+                url_version = c.url_version
             FROM chosen AS c WHERE w.item_id = c.item_id
             RETURNING w.item_id, c.queue_id, c.lane, c.tag
         )
@@ -238,7 +244,8 @@ BEGIN
     ), seen AS MATERIALIZED (
         SELECT given.queue_id, given.lane, coalesce(taken.n, 0) AS taken, h.paid,
             coalesce(t.weight, 1)::float8 AS weight, e.slow_until,
-            of_kind = 1 AND e.id IS NULL AS is_gone,
+            CASE of_kind WHEN 1 THEN e.id ELSE t.id END IS NULL AS is_gone,
+            t.active IS FALSE AS is_off,
             (SELECT count(*) FROM (
                 SELECT FROM work AS w WHERE w.kind = of_kind AND w.queue_id = given.queue_id
                     AND w.lease_owner IS NOT NULL FOR KEY SHARE SKIP LOCKED) AS held)
@@ -252,16 +259,34 @@ BEGIN
         LEFT JOIN taken ON taken.queue_id = given.queue_id AND taken.lane = given.lane
         LEFT JOIN tenants AS t ON t.id = h.tenant_id
         LEFT JOIN webhooks AS e ON of_kind = 1 AND e.id = given.queue_id
+    ), empty AS MATERIALIZED (
+        SELECT queue_id, lane FROM seen WHERE next_at IS NULL AND paid >= taken AND NOT is_gone
+    ), kept AS MATERIALIZED (
+        SELECT e.queue_id FROM empty AS e WHERE e.lane = 0 AND EXISTS (
+            SELECT FROM work_heads AS h
+            WHERE h.kind = of_kind AND h.queue_id = e.queue_id AND h.lane = 1 AND NOT EXISTS (
+                SELECT FROM empty AS o WHERE o.queue_id = e.queue_id AND o.lane = 1))
+    ), unneeded AS (
+        SELECT queue_id, lane FROM empty WHERE lane = 1 OR queue_id NOT IN (SELECT * FROM kept)
+        UNION ALL
+        SELECT h.queue_id, h.lane FROM empty AS e
+        JOIN work_heads AS h ON h.kind = of_kind AND h.queue_id = e.queue_id AND h.lane = 0
+        WHERE e.lane = 1 AND h.state = 'waiting' AND h.due_at = 'infinity' AND NOT EXISTS (
+            SELECT FROM seen AS s WHERE s.queue_id = e.queue_id AND s.lane = 0)
+          AND NOT EXISTS (SELECT FROM work AS w WHERE w.kind = of_kind
+            AND w.queue_id = e.queue_id AND w.lane = 0 AND w.lease_owner IS NULL)
     ), emptied AS (
-        DELETE FROM work_heads AS h USING seen AS s
-        WHERE h.kind = of_kind AND h.queue_id = s.queue_id AND h.lane = s.lane
-          AND s.next_at IS NULL AND s.paid >= s.taken AND NOT s.is_gone
+        DELETE FROM work_heads AS h USING unneeded AS u
+        WHERE h.kind = of_kind AND h.queue_id = u.queue_id AND h.lane = u.lane
+    ), idle AS (
+        UPDATE work_heads AS h SET state = 'waiting', due_at = 'infinity', paid = 0 FROM kept AS k
+        WHERE h.kind = of_kind AND h.queue_id = k.queue_id AND h.lane = 0
     ), gone AS (
         INSERT INTO work_endings (kind, queue_id)
         SELECT DISTINCT of_kind, queue_id FROM seen WHERE is_gone ON CONFLICT DO NOTHING
     )
     UPDATE work_heads AS h SET
-        state = CASE WHEN s.is_gone THEN 'parked'
+        state = CASE WHEN s.is_gone OR s.is_off THEN 'parked'
                      WHEN s.next_at > now() OR s.slow_until > now() THEN 'waiting'
                      WHEN s.is_full THEN 'full'
                      WHEN h.paid > s.taken THEN 'ready' ELSE 'waiting' END,
@@ -279,9 +304,9 @@ CREATE FUNCTION bulkhead_trio_claim_webhooks(
     chance float8, left_out uuid[]
 ) RETURNS TABLE (
     item_id uuid, seq bigint, attempts integer, tenant_id uuid, queue_id uuid, lane smallint,
-    lease_until timestamptz, created_at timestamptz, event_id uuid, event_type text, payload text,
-    event_created_at timestamptz, url text, secrets bytea[], secrets_until timestamptz[],
-    fifo boolean, failing_since timestamptz
+    lease_until timestamptz, created_at timestamptz, scheduled_since timestamptz, event_id uuid,
+    event_type text, payload text, event_created_at timestamptz, url text, secrets bytea[],
+    secrets_until timestamptz[], fifo boolean, failing_since timestamptz
 ) LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -291,8 +316,8 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT w.item_id, w.seq, w.attempts, w.tenant_id, w.queue_id, w.lane, w.lease_until,
-        d.created_at, e.id, e.type, e.payload::text, e.created_at, h.url, h.secrets,
-        h.secrets_until, h.fifo, h.failing_since
+        d.created_at, greatest(w.scheduled_since, h.enabled_at), e.id, e.type, e.payload::text,
+        e.created_at, h.url, h.secrets, h.secrets_until, h.fifo, h.failing_since
     FROM unnest(items) WITH ORDINALITY AS claimed (item_id, place)
     JOIN work AS w ON w.item_id = claimed.item_id
     JOIN deliveries AS d ON d.id = claimed.item_id
@@ -307,8 +332,8 @@ CREATE FUNCTION bulkhead_trio_claim_notifications(
     chance float8, left_out uuid[]
 ) RETURNS TABLE (
     item_id uuid, seq bigint, attempts integer, tenant_id uuid, queue_id uuid, lane smallint,
-    lease_until timestamptz, created_at timestamptz, channel text, recipient text, subject text,
-    body text
+    lease_until timestamptz, created_at timestamptz, scheduled_since timestamptz, channel text,
+    recipient text, subject text, body text
 ) LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
@@ -318,7 +343,7 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT w.item_id, w.seq, w.attempts, w.tenant_id, w.queue_id, w.lane, w.lease_until,
-        n.created_at, n.channel, n.recipient, n.subject, n.body
+        n.created_at, w.scheduled_since, n.channel, n.recipient, n.subject, n.body
     FROM unnest(items) WITH ORDINALITY AS claimed (item_id, place)
     JOIN work AS w ON w.item_id = claimed.item_id
     JOIN notifications AS n ON n.id = claimed.item_id

@@ -1,4 +1,4 @@
--- What comes of claimed work, and what is done with work and history that nobody finishes.
+-- What comes of claimed work: results, what they mean for endpoints, and giving back untried.
 
 -- An endpoint that is switched off because of what it answers: its tenant is told, in an event.
 CREATE FUNCTION bulkhead_trio_disable_webhooks(ids uuid[], reasons text[]) RETURNS void
@@ -18,7 +18,7 @@ BEGIN
     ), raised AS (
         INSERT INTO events (tenant_id, type, payload)
         SELECT tenant_id, 'webhook.disabled', json_build_object(
-            'webhookId', 'wh_' || replace(id::text, '-', ''), 'url', url,
+            'webhookId', 'wh_' || replace(id::text, '-', ''), 'url', split_part(url, '?', 1),
             'disabledReason', disabled_reason)
         FROM disabled ORDER BY id RETURNING id
     ), queued AS (
@@ -42,14 +42,13 @@ CREATE FUNCTION bulkhead_trio_finish(
 SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    locked uuid[] := '{}';
     counted uuid[];
     queues uuid[];
+    judged record;
 BEGIN
-    IF of_kind = 1 AND num_nonnulls(VARIADIC failings) > 0 THEN
-        PERFORM FROM webhooks AS h WHERE h.id IN (
-            SELECT w.queue_id FROM work AS w JOIN unnest(items, failings) AS g (item, failing)
-                ON w.item_id = g.item AND g.failing IS NOT NULL
-        ) ORDER BY h.id FOR NO KEY UPDATE;
+    IF of_kind = 1 THEN
+        locked := bulkhead_trio_lock_webhooks(items, outcomes, failings);
     END IF;
     WITH ours AS (
         SELECT w.item_id, w.queue_id
@@ -62,60 +61,72 @@ BEGIN
     IF counted IS NULL THEN
         RETURN 0;
     END IF;
-
-    IF of_kind = 1 THEN
-        WITH results AS (
-            SELECT * FROM unnest(items, outcomes, delays, ats, statuses, errors, durations,
-                responses) AS r (item, outcome, delay, at, status, error, duration, response)
-            WHERE r.item = ANY (counted)
-        ), told AS (
-            UPDATE deliveries AS d SET
-                state = CASE r.outcome WHEN 'retry' THEN 'retrying' WHEN 'deferred' THEN d.state
-                        ELSE r.outcome END,
-                attempts = d.attempts + CASE WHEN r.at IS NULL THEN 0 ELSE 1 END,
-                next_at = now() + r.delay * interval '1 second',
-                ended_at = CASE WHEN r.outcome IN ('delivered', 'dead') THEN now() END
-            FROM results AS r WHERE d.id = r.item
-            RETURNING d.attempts AS number, r.*
-        )
-        INSERT INTO delivery_attempts
-            (kind, item_id, number, at, status, error, duration_ms, response)
-        SELECT of_kind, item, number, at, status, error, duration, response FROM told
-        WHERE at IS NOT NULL;
-    ELSE
-        WITH results AS (
-            SELECT * FROM unnest(items, outcomes, delays, ats, statuses, errors, durations,
-                responses) AS r (item, outcome, delay, at, status, error, duration, response)
-            WHERE r.item = ANY (counted)
-        ), told AS (
-            UPDATE notifications AS d SET
-                state = CASE r.outcome WHEN 'retry' THEN 'retrying' WHEN 'deferred' THEN d.state
-                        ELSE r.outcome END,
-                attempts = d.attempts + CASE WHEN r.at IS NULL THEN 0 ELSE 1 END,
-                next_at = now() + r.delay * interval '1 second',
-                ended_at = CASE WHEN r.outcome IN ('delivered', 'dead') THEN now() END
-            FROM results AS r WHERE d.id = r.item
-            RETURNING d.attempts AS number, r.*
-        )
-        INSERT INTO delivery_attempts
-            (kind, item_id, number, at, status, error, duration_ms, response)
-        SELECT of_kind, item, number, at, status, error, duration, response FROM told
-        WHERE at IS NOT NULL;
-    END IF;
+    -- What an earlier URL has answered means nothing for this one.
+    SELECT array_agg(h.id) AS ids, array_agg(g.failing AND g.outcome <> 'delivered') AS failings,
+        array_agg(g.reason) AS reasons, array_agg(g.slow) AS slows
+    INTO judged
+    FROM unnest(items, outcomes, failings, reasons, slows)
+        AS g (item, outcome, failing, reason, slow)
+    JOIN work AS w ON w.item_id = g.item
+    JOIN webhooks AS h ON h.id = w.queue_id AND h.url_version = w.url_version
+    WHERE g.item = ANY (counted) AND h.id = ANY (locked)
+      AND (g.failing IS NOT NULL OR g.outcome = 'delivered');
+    PERFORM bulkhead_trio_tell(of_kind, counted, items, outcomes, delays, ats, statuses, errors,
+                               durations, responses);
     PERFORM bulkhead_trio_requeue(of_kind, counted, queues, items, outcomes, delays);
-    IF of_kind = 1 AND num_nonnulls(VARIADIC failings) > 0 THEN
+    IF judged.ids IS NOT NULL THEN
         PERFORM bulkhead_trio_judge_webhooks(
-            counted_queues, counted_failings, counted_reasons, counted_slows)
-        FROM (
-            SELECT array_agg(d.webhook_id) AS counted_queues, array_agg(g.failing) AS
-                counted_failings, array_agg(g.reason) AS counted_reasons, array_agg(g.slow) AS
-                counted_slows
-            FROM unnest(items, failings, reasons, slows) AS g (item, failing, reason, slow)
-            JOIN deliveries AS d ON d.id = g.item
-            WHERE g.item = ANY (counted) AND g.failing IS NOT NULL
-        ) AS endpoints WHERE counted_queues IS NOT NULL;
+            judged.ids, judged.failings, judged.reasons, judged.slows);
     END IF;
     RETURN cardinality(counted);
+END
+$$;
+
+-- Locks the endpoints that results may mean something for, and answers which they are: those that a
+-- result says so of, and those that fail and have had something delivered.
+CREATE FUNCTION bulkhead_trio_lock_webhooks(items uuid[], outcomes text[], failings boolean[])
+RETURNS uuid[] LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN ARRAY(SELECT h.id FROM webhooks AS h WHERE h.id IN (
+        SELECT e.id FROM unnest(items, outcomes, failings) AS g (item, outcome, failing)
+        JOIN work AS w ON w.item_id = g.item JOIN webhooks AS e ON e.id = w.queue_id
+        WHERE g.failing IS NOT NULL OR g.outcome = 'delivered' AND e.failing_since IS NOT NULL
+    ) ORDER BY h.id FOR NO KEY UPDATE);
+END
+$$;
+
+-- Writes results into the history: what has become of it, and the try.
+CREATE FUNCTION bulkhead_trio_tell(
+    of_kind smallint, counted uuid[], items uuid[], outcomes text[], delays float8[],
+    ats timestamptz[], statuses integer[], errors text[], durations float8[], responses text[]
+) RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off
+SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    WITH results AS (
+        SELECT r.*, CASE r.outcome WHEN 'retry' THEN 'retrying' WHEN 'deferred' THEN NULL
+                ELSE r.outcome END AS state,
+            CASE WHEN r.at IS NULL THEN 0 ELSE 1 END AS tries,
+            now() + r.delay * interval '1 second' AS next_at,
+            CASE WHEN r.outcome IN ('delivered', 'dead') THEN now() END AS ended_at
+        FROM unnest(items, outcomes, delays, ats, statuses, errors, durations, responses)
+            AS r (item, outcome, delay, at, status, error, duration, response)
+        WHERE r.item = ANY (counted)
+    ), delivered AS (
+        UPDATE deliveries AS d SET state = coalesce(r.state, d.state),
+            attempts = d.attempts + r.tries, next_at = r.next_at, ended_at = r.ended_at
+        FROM results AS r WHERE of_kind = 1 AND d.id = r.item RETURNING d.id, d.attempts
+    ), notified AS (
+        UPDATE notifications AS n SET state = coalesce(r.state, n.state),
+            attempts = n.attempts + r.tries, next_at = r.next_at, ended_at = r.ended_at
+        FROM results AS r WHERE of_kind = 2 AND n.id = r.item RETURNING n.id, n.attempts
+    )
+    INSERT INTO delivery_attempts (kind, item_id, number, at, status, error, duration_ms, response)
+    SELECT of_kind, r.item, told.attempts, r.at, r.status, r.error, r.duration, r.response
+    FROM (SELECT * FROM delivered UNION ALL SELECT * FROM notified) AS told (id, attempts)
+    JOIN results AS r ON r.item = told.id WHERE r.at IS NOT NULL;
 END
 $$;
 
@@ -169,7 +180,8 @@ BEGIN
     FROM (
         SELECT id, bool_and(failing) AS is_failing, max(slow) AS slow
         FROM unnest(ids, failings, slows) AS given (id, failing, slow) GROUP BY id
-    ) AS j WHERE h.id = j.id;
+    ) AS j WHERE h.id = j.id
+      AND (j.is_failing = (h.failing_since IS NULL) OR j.slow IS NOT NULL);
     IF num_nonnulls(VARIADIC reasons) > 0 THEN
         PERFORM bulkhead_trio_disable_webhooks(ids, reasons);
     END IF;
@@ -197,39 +209,6 @@ BEGIN
 END
 $$;
 
--- The same for leases that have run out, whoever had them. Puts the counts together, and looks at
--- queues that are full again, which nothing depends on.
-CREATE FUNCTION bulkhead_trio_sweep(of_kind smallint) RETURNS integer LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off AS $$
-DECLARE
-    back uuid[];
-    queues uuid[];
-BEGIN
-    WITH given AS MATERIALIZED (
-        SELECT c.ctid FROM work_counts AS c WHERE c.kind = of_kind FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM work_counts AS c USING given WHERE c.ctid = given.ctid
-        RETURNING c.state, c.delta
-    )
-    INSERT INTO work_counts (kind, state, delta)
-    SELECT of_kind, state, sum(delta) FROM gone GROUP BY state HAVING sum(delta) <> 0;
-    WITH late AS (
-        SELECT w.item_id, w.queue_id FROM work AS w
-        WHERE w.kind = of_kind AND w.lease_owner IS NOT NULL AND w.lease_until < now()
-        ORDER BY w.item_id FOR UPDATE SKIP LOCKED
-    )
-    SELECT array_agg(item_id), array_agg(DISTINCT queue_id) INTO back, queues FROM late;
-    IF back IS NOT NULL THEN
-        PERFORM bulkhead_trio_give_back(of_kind, back, queues);
-    END IF;
-    UPDATE work_heads AS h SET state = 'waiting', due_at = now() FROM (
-        SELECT f.queue_id, f.lane FROM work_heads AS f
-        WHERE f.kind = of_kind AND f.state = 'full' FOR UPDATE SKIP LOCKED
-    ) AS f WHERE h.kind = of_kind AND h.queue_id = f.queue_id AND h.lane = f.lane;
-    RETURN coalesce(cardinality(back), 0);
-END
-$$;
-
 CREATE FUNCTION bulkhead_trio_give_back(of_kind smallint, items uuid[], queues uuid[])
 RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -248,90 +227,5 @@ BEGIN
         array_fill('retry'::text, ARRAY[cardinality(back_queues)]));
     PERFORM pg_notify('bulkhead_trio_work',
                       CASE of_kind WHEN 1 THEN 'webhooks' ELSE 'notifications' END);
-END
-$$;
-
--- --- what nobody finishes ------------------------------------------------------------------------
-
--- Ends work that cannot be done, as dead and with the reason as a try of no length.
-CREATE FUNCTION bulkhead_trio_end_work(of_kind smallint, items uuid[], reason text) RETURNS bigint
-LANGUAGE plpgsql AS $$
-DECLARE
-    ended bigint;
-BEGIN
-    DELETE FROM work AS w WHERE w.item_id = ANY (items);
-    IF of_kind = 1 THEN
-        WITH told AS (
-            UPDATE deliveries SET state = 'dead', next_at = NULL, ended_at = now(),
-                attempts = attempts + 1
-            WHERE id = ANY (items) AND ended_at IS NULL RETURNING id, attempts
-        )
-        INSERT INTO delivery_attempts (kind, item_id, number, at, error, duration_ms)
-        SELECT of_kind, id, attempts, now(), reason, 0 FROM told;
-    ELSE
-        WITH told AS (
-            UPDATE notifications SET state = 'dead', next_at = NULL, ended_at = now(),
-                attempts = attempts + 1
-            WHERE id = ANY (items) AND ended_at IS NULL RETURNING id, attempts
-        )
-        INSERT INTO delivery_attempts (kind, item_id, number, at, error, duration_ms)
-        SELECT of_kind, id, attempts, now(), reason, 0 FROM told;
-    END IF;
-    GET DIAGNOSTICS ended = ROW_COUNT;
-    RETURN ended;
-END
-$$;
-
--- Ends up to so many pieces of work of endpoints and tenants that are no more. The queue's parked
--- heads stay for five minutes, longer than any statement that still saw the endpoint may run.
-CREATE FUNCTION bulkhead_trio_end_queues(most integer) RETURNS bigint LANGUAGE plpgsql
-SET enable_seqscan = off SET jit = off AS $$
-DECLARE
-    ending record;
-    items uuid[];
-    ended bigint := 0;
-BEGIN
-    FOR ending IN SELECT * FROM work_endings ORDER BY kind, queue_id FOR UPDATE SKIP LOCKED LOOP
-        WITH waiting AS (
-            SELECT w.item_id FROM work AS w
-            WHERE w.kind = ending.kind AND w.queue_id = ending.queue_id AND w.lease_owner IS NULL
-            ORDER BY w.item_id LIMIT most - ended FOR UPDATE SKIP LOCKED
-        )
-        SELECT array_agg(item_id) INTO items FROM waiting;
-        IF items IS NOT NULL THEN
-            ended := ended + bulkhead_trio_end_work(ending.kind, items, CASE ending.kind
-                WHEN 1 THEN 'the endpoint was deleted' ELSE 'the tenant was deleted' END);
-        ELSIF ending.ended_at < now() - interval '5 minutes' AND NOT EXISTS (
-            SELECT FROM work AS w WHERE w.kind = ending.kind AND w.queue_id = ending.queue_id
-                AND w.lease_owner IS NOT NULL) THEN
-            DELETE FROM work_heads WHERE kind = ending.kind AND queue_id = ending.queue_id;
-            DELETE FROM work_endings WHERE kind = ending.kind AND queue_id = ending.queue_id;
-        END IF;
-        EXIT WHEN ended >= most;
-    END LOOP;
-    RETURN ended;
-END
-$$;
-
--- Gives up to so many deliveries up that have waited since before 'cutoff' for an endpoint that is
--- switched off: what is kept has an end.
-CREATE FUNCTION bulkhead_trio_give_up(cutoff timestamptz, most integer) RETURNS bigint
-LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
-DECLARE
-    items uuid[];
-BEGIN
-    WITH old AS (
-        SELECT w.item_id FROM webhooks AS h
-        CROSS JOIN LATERAL (
-            SELECT d.id AS item_id FROM deliveries AS d
-            WHERE d.webhook_id = h.id AND d.created_at < cutoff AND d.ended_at IS NULL
-            ORDER BY d.created_at, d.id LIMIT most
-        ) AS o JOIN work AS w ON w.item_id = o.item_id
-        WHERE NOT h.active AND w.lease_owner IS NULL
-        ORDER BY w.item_id LIMIT most FOR UPDATE OF w SKIP LOCKED
-    )
-    SELECT array_agg(item_id) INTO items FROM old;
-    RETURN CASE WHEN items IS NULL THEN 0 ELSE bulkhead_trio_end_work(
-        1::smallint, items, 'the endpoint was disabled for too long') END;
 END
 $$;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import re
+import unicodedata
 from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -21,6 +23,15 @@ LONGEST_LOCAL: Final = 64
 
 LONGEST_SUBJECT: Final = 998
 """Characters, as in a line of RFC 5322."""
+
+LONGEST_PLAIN: Final = 60
+"""Characters of a subject that is written as it is: with its name, in one short line."""
+
+WORD_BYTES: Final = 39
+"""Of text in one encoded word: with ``Subject:`` before it, in one line of the 76 characters that a
+line with such a word may have (RFC 2047, section 2)."""
+
+_PLAIN_SUBJECT: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\-]+"
 _LOCAL: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
@@ -123,17 +134,31 @@ def mail_address(text: str) -> tuple[str, str]:
     local, at, domain = text.rpartition("@")
     if not at or len(text) > LONGEST_ADDRESS:
         raise ValueError("must be one mail address, such as name@example.com")
-    if len(local) > LONGEST_LOCAL or not _LOCAL.fullmatch(local):
+    # What looks like an encoded word (RFC 2047) is decoded by programs that should not.
+    if len(local) > LONGEST_LOCAL or not _LOCAL.fullmatch(local) or "=?" in local:
         raise ValueError(
             "must have letters, digits and signs without blanks before its @, in ASCII"
         )
-    try:
-        host = domain.encode("idna").decode("ascii")
-    except UnicodeError:
-        host = ""
+    host = _host_in_ascii(domain)
     if not _DOMAIN.fullmatch(host) or len(local) + 1 + len(host) > LONGEST_ADDRESS:
         raise ValueError("must have a host's name after its @")
     return local, host
+
+
+def _host_in_ascii(domain: str) -> str:
+    """The name that is looked up for ``domain``; empty where that is another one's.
+
+    IDNA folds: a long s is an s, and a sharp s is two to one program and itself to another. Upper
+    case, and the way in which accents are put together, make no other name.
+    """
+    if domain.isascii():
+        return domain
+    try:
+        host = domain.encode("idna").decode("ascii")
+        read_back = host.encode("ascii").decode("idna")
+    except UnicodeError:
+        return ""
+    return host if read_back.lower() == unicodedata.normalize("NFC", domain.lower()) else ""
 
 
 def subject_mistake(text: str) -> str | None:
@@ -143,6 +168,28 @@ def subject_mistake(text: str) -> str | None:
     if not text.isprintable():
         return "must have printable characters only, on one line"
     return None
+
+
+def subject_field(text: str) -> str:
+    """A subject as it stands in the head, such that a mail reader shows ``text``, literally.
+
+    Short ASCII is written as it is. Everything else is encoded words of UTF-8 in base64 (RFC 2047),
+    each with whole characters only, a line each: also what looks like an encoded word itself, and
+    blanks at the ends, which readers take off.
+    """
+    if not text:
+        return ""
+    if len(text) <= LONGEST_PLAIN and _PLAIN_SUBJECT.fullmatch(text) and "=?" not in text:
+        return text
+    words, word = [], b""
+    for character in text:
+        encoded = character.encode()
+        if len(word) + len(encoded) > WORD_BYTES:
+            words.append(word)
+            word = b""
+        word += encoded
+    words.append(word)
+    return "\r\n ".join(f"=?utf-8?b?{base64.b64encode(each).decode('ascii')}?=" for each in words)
 
 
 def body_mistake(text: str) -> str | None:

@@ -44,6 +44,10 @@ class Tried:
 class Channel(Protocol):
     """One way for notifications to leave the house."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether there is one service behind it, for all tenants."""
+
     def breaker_key(self, work: NotificationWork) -> BreakerKey:
         """Which service it goes to: each has a breaker of its own."""
 

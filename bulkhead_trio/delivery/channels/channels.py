@@ -13,7 +13,12 @@ from bulkhead_trio.database.delivery_records import AttemptRecord
 from bulkhead_trio.database.work_records import Finished, NotificationWork
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.channels.channel import Channel, Tried
-from bulkhead_trio.delivery.endpoint_breakers import BreakersStatistics, EndpointBreakers
+from bulkhead_trio.delivery.endpoint_breakers import (
+    LEAST_DEFER_SECONDS,
+    PROBING_SECONDS,
+    BreakersStatistics,
+    EndpointBreakers,
+)
 from bulkhead_trio.errors import CircuitOpen, DeadlineExceeded, Rejected
 from bulkhead_trio.policies.deadline import Timeout
 from bulkhead_trio.policies.pipeline import Pipeline
@@ -28,12 +33,8 @@ MOST_DELAY_SECONDS: Final = 10.0
 ATTEMPT_SECONDS: Final = 120.0
 """For one attempt, all its tries and the waits between; whoever runs one gives it a little more."""
 
-LEAST_DEFER_SECONDS: Final = 1.0
-PROBING_SECONDS: Final = 5.0
-"""After which what could not be tried is looked at again: at least, and while a breaker's probe is
-out."""
-
 TOO_LONG: Final = "it took too long"
+LEFT_ALONE: Final = "not sent: the service has not been answering"
 NOT_CONFIGURED: Final = "this channel is not configured on this server"
 
 
@@ -79,11 +80,18 @@ class Channels:
         """Whether notifications can be sent by it; the breaker, which closes again, has no say."""
         return channel in self._channels
 
+    @property
+    def shared(self) -> frozenset[str]:
+        """The channels behind which there is one service, for all tenants."""
+        return frozenset(name for name, each in self._channels.items() if each.is_shared)
+
     async def send(self, work: NotificationWork) -> Finished:
         """Make one attempt at ``work``.
 
         Whatever becomes of it is told, not raised. ``deferred`` is what was not tried, since its
-        service is being left alone or there was no room of our own: it is no attempt.
+        service is being left alone or there was no room of our own: it is no attempt. What is later
+        than its whole schedule is deferred for its service no more; being left alone is a failed
+        attempt then, so that it comes to an end.
         """
         began, at = trio.current_time(), self._wall_clock()
         channel = self._channels.get(work.channel)
@@ -100,9 +108,12 @@ class Channels:
         try:
             tried = await Pipeline(self._limit, self._retry, breaker).call(deliver)
         except CircuitOpen as refusal:
-            if not last:
+            if last:
+                tried = last[0]
+            elif self._is_late(work, at):
+                tried = Tried("retry", error=LEFT_ALONE)
+            else:
                 return self._deferred(work, refusal.retry_after or PROBING_SECONDS)
-            tried = last[0]
         except Rejected as refusal:
             if not last:
                 return self._deferred(work, refusal.retry_after or LEAST_DEFER_SECONDS)
@@ -127,6 +138,9 @@ class Channels:
             outcome="deferred",
             retry_after_seconds=max(seconds, LEAST_DEFER_SECONDS) * (1 + self._random() / 10),
         )
+
+    def _is_late(self, work: NotificationWork, at: float) -> bool:
+        return self._schedule.is_over(at - work.scheduled_since.timestamp(), ATTEMPT_SECONDS)
 
     def _finished(
         self, work: NotificationWork, at: float, seconds: float, tried: Tried

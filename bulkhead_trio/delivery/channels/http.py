@@ -44,6 +44,8 @@ class HTTPChannel:
         wall_clock: the time in seconds since 1970, which dates in answers are compared with.
     """
 
+    is_shared = False  # each tenant has its own
+
     def __init__(
         self,
         client: HTTPClient,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from email.headerregistry import Address
+import re
+from collections import Counter
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
@@ -12,12 +13,21 @@ from typing import Final
 from bulkhead_trio.delivery.channels._mail_rules import (
     body_mistake,
     mail_address,
+    subject_field,
     subject_mistake,
 )
 from bulkhead_trio.delivery.channels.mail_session import Envelope
 
 _POLICY: Final = SMTP.clone(cte_type="7bit")
 """What is not ASCII is encoded: a server need not take anything else."""
+
+HEADERS: Final = (
+    "From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted",
+    "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
+)  # fmt: skip
+"""All that a mail has, each once; the last three are of its body."""
+
+_LINE: Final = re.compile(rb"[\x20-\x7e]*")
 
 
 def envelope_of(
@@ -50,13 +60,37 @@ def envelope_of(
     for name, wrong in (("subject", subject_mistake(subject)), ("body", body_mistake(body))):
         if wrong is not None:
             raise ValueError(f"the {name} {wrong}")
-    message = EmailMessage(policy=_POLICY)
-    message["From"] = Address(username=from_local, domain=from_host)
-    message["To"] = Address(username=to_local, domain=to_host)
-    message["Subject"] = subject
-    message["Date"] = format_datetime(created_at.astimezone(datetime.UTC))
-    message["Message-ID"] = f"<{public_id}@{from_host}>"
-    # RFC 3834: nobody's absence note is to answer this.
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(body, charset="utf-8")
-    return Envelope(f"{from_local}@{from_host}", f"{to_local}@{to_host}", message.as_bytes())
+    # Written here and not by `email`: that decodes what looks encoded, and writes what comes out,
+    # line ends too, as it is.
+    fields = {
+        "From": f"{from_local}@{from_host}",
+        "To": f"{to_local}@{to_host}",
+        "Subject": subject_field(subject),
+        "Date": format_datetime(created_at.astimezone(datetime.UTC)),
+        "Message-ID": f"<{public_id}@{from_host}>",
+        # RFC 3834: nobody's absence note is to answer this.
+        "Auto-Submitted": "auto-generated",
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode("ascii")
+    text = EmailMessage(policy=_POLICY)
+    text.set_content(body, charset="utf-8")
+    content = head + text.as_bytes()
+    check_head(content)
+    return Envelope(fields["From"], fields["To"], content)
+
+
+def check_head(content: bytes) -> None:
+    """Look at a finished mail as a reader does: its head is what was set, and nothing else.
+
+    Raises:
+        ValueError: a header is not there once, there is another, or a line is no line.
+    """
+    head, _, _ = content.partition(b"\r\n\r\n")
+    names = Counter[str]()
+    for line in head.split(b"\r\n"):
+        if _LINE.fullmatch(line) is None:
+            raise ValueError("the head has a character that ends a line or is not ASCII")
+        if not line.startswith(b" ") or not names:
+            names[line.partition(b":")[0].decode("ascii")] += 1
+    if names != Counter(HEADERS):
+        raise ValueError("the head has other headers than those that were set")

@@ -118,6 +118,8 @@ class SMTPChannel:
         ValueError: ``sender`` is no mail address.
     """
 
+    is_shared = True  # there is one mail server
+
     def __init__(self, drop: MailDrop, *, sender: str) -> None:
         mail_address(sender)
         self._drop = drop

@@ -96,6 +96,26 @@ async def test_query_that_cannot_be_is_refused(
         assert refused.json()["detail"].startswith(field)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "GET /api/deliveries?webhookid=x",
+        "GET /api/dead-letters?since=2026-02-11T12:00:00Z",
+        "GET /api/webhooks?state=dead",
+        f"GET /api/deliveries/dlv_{'0' * 32}?full=true",
+        "POST /api/dead-letters/replay?type=order.*",
+    ],
+)
+async def test_parameter_that_is_not_known_is_refused(module_database: str, target: str) -> None:
+    """A filter that is spelled wrongly would show, or replay, everything."""
+    method, path = target.split()
+    async with open_world(module_database) as world:
+        tenant = await world.tenant()
+        refused = await tenant.ask(method, path)
+        assert code_of(refused) == (400, "bad_request")
+        assert refused.json()["detail"].endswith("is no parameter here")
+
+
 async def test_deliveries_are_listed_in_pages(database: str) -> None:
     """Newest first, each once, whatever comes meanwhile."""
     async with open_world(database) as world:

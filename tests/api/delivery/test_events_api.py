@@ -63,8 +63,8 @@ async def test_payload_is_kept_byte_for_byte(database: str) -> None:
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [
-        ({"payload": {}}, "$"),
-        ({"type": "order.x"}, "$"),
+        ({"payload": {}}, "$.type"),
+        ({"type": "order.x"}, "$.payload"),
         ({"type": "", "payload": {}}, "$.type"),
         ({"type": "order..x", "payload": {}}, "$.type"),
         ({"type": "order.*", "payload": {}}, "$.type"),
@@ -81,7 +81,11 @@ async def test_payload_is_kept_byte_for_byte(database: str) -> None:
         (b'{"type":"order.x","payload":{"a":NaN}}', "$"),
         (b'{"type":"order.x","payload":{"a":' + b"[" * 200 + b"]" * 200 + b"}}", "$.payload"),
         (b'{"type":"order.x","payload":' + b'{"a":' * 50_000, "$"),
-        ({"type": "order.x", "payload": {}, "tenantId": "another"}, "$"),
+        ({"type": "order.x", "payload": {}, "tenantId": "another"}, "$.tenantId"),
+        ({"type": None, "payload": {}}, "$.type"),
+        (b'{"type":"\xff","payload":{}}', "$.type"),
+        (b'{"type":"order.x","payload":{},"type":"order.y"}', "$.type"),
+        (b'{"type":"order.x","payload":{}, "payl\\u006fad" : {} }', "$.payload"),
         ([], "$"),
         (None, "$"),
     ],
@@ -95,6 +99,33 @@ async def test_event_that_cannot_be_is_refused(
         tenant = await world.tenant()
         refused = await tenant.ask("POST", PATH, body)
         assert errors_of(refused).keys() == {wrong}
+        assert "x-ratelimit-remaining" in refused.headers
+
+
+async def test_every_mistake_of_an_event_is_told(module_database: str) -> None:
+    """At once, each with its path and in words that follow the member's name."""
+    async with open_world(module_database) as world:
+        tenant = await world.tenant()
+        refused = await tenant.ask("POST", PATH, {"type": "tier.x", "payload": 7, "z": 1})
+        assert errors_of(refused) == {
+            "$.type": "is one that only the server itself may send",
+            "$.payload": "must be an object",
+            "$.z": "is not known here",
+        }
+        nothing = await tenant.ask("POST", PATH, {})
+        assert errors_of(nothing) == {
+            "$.type": "is missing; it must be an event type, such as order.completed",
+            "$.payload": "is missing; it must be an object",
+        }
+
+
+async def test_query_of_an_event_is_refused(module_database: str) -> None:
+    """Nothing is known there; the quota is told of all the same."""
+    async with open_world(module_database) as world:
+        tenant = await world.tenant()
+        refused = await tenant.ask("POST", f"{PATH}?dryRun=true", EVENT)
+        assert code_of(refused) == (400, "bad_request")
+        assert refused.json()["detail"] == "dryRun is no parameter here"
         assert "x-ratelimit-remaining" in refused.headers
 
 

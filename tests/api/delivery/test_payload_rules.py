@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkhead_trio.api._payload_rules import MOST_DEPTH, MOST_PAYLOAD_BYTES, check_payload
+from bulkhead_trio.api._payload_rules import (
+    MOST_DEPTH,
+    MOST_PAYLOAD_BYTES,
+    check_payload,
+    repeated_member,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
@@ -63,3 +68,24 @@ def test_depth_is_found_quickly_in_the_largest_payload() -> None:
     raw = b'{"x":[' + b",".join([b"[{}]"] * (MOST_PAYLOAD_BYTES // 5 - 10)) + b"]}"
     assert check_payload(raw) is raw
     assert msgspec.json.decode(raw)
+
+
+NAMES = st.sampled_from(["a", "b", "\u00e9", 'q"', "\\", ""])
+MEMBERS = st.sampled_from([1, 12, "x", "", {"a": 1, "b": [","]}, {}, [1, {"a": "}"}], None, 1.5])
+
+
+@given(st.lists(st.tuples(NAMES, MEMBERS), max_size=6), st.sampled_from(["", " ", "\n\t"]))
+def test_member_that_is_there_twice_is_found(members: list[tuple[str, Any]], space: str) -> None:
+    """Whatever its values are and however its name is written; one that is there once is not."""
+    written = f"{space},{space}".join(
+        f"{json.dumps(name, ensure_ascii=number % 2 == 0)}{space}:{space}{json.dumps(value)}"
+        for number, (name, value) in enumerate(members)
+    )
+    body = f"{space}{{{space}{written}{space}}}{space}".encode()
+    names = [name for name, _ in members]
+    repeated = repeated_member(body, msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    if len(set(names)) == len(names):
+        assert repeated is None
+    else:
+        assert repeated is not None
+        assert names.count(repeated) > 1

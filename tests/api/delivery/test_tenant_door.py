@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -228,6 +229,25 @@ async def test_everything_is_given_back_wherever_a_client_goes(autojump_clock: M
             assert (await here.ask(key)).status == 200
 
     assert await sweep_cancellations(scenario) >= 3
+
+
+async def test_refusal_by_a_part_of_the_quota_says_so(autojump_clock: MockClock) -> None:
+    """The number is the process's own; whoever reads it as the whole would send too little."""
+    async with house() as here:
+        key, _ = here.tenants.add()
+        for parts, words in (
+            (1, "Your tenant may send 2 events per 4 s."),
+            (
+                2,
+                "Your tenant may send 2 events per 4 s to the process that answers, which has one"
+                " of 2 parts of its quota.",
+            ),
+        ):
+            limiter = KeyedRateLimiter(TokenBucket(rate=0.5, capacity=2))
+            handler = spending(here.door, EventQuota(limiter, parts=parts), here.handler)
+            for _ in range(3):
+                refused = await answer(handler, make_request(key))
+            assert json.loads(refused.body)["detail"] == words
 
 
 @pytest.mark.parametrize("is_known", [True, False])

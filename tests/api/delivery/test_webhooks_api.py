@@ -12,9 +12,10 @@ from standardwebhooks.webhooks import Webhook
 from bulkhead_trio.database.delivery_records import AttemptRecord
 from bulkhead_trio.database.webhook_records import EndpointChange
 from bulkhead_trio.database.work_records import Finished
-from bulkhead_trio.delivery._signing_rules import WebhookSecret, read_secret, sign
+from bulkhead_trio.delivery._signing_rules import WebhookSecret, sign
 from bulkhead_trio.delivery.sealing import Sealer
 
+from ...delivery._secrets import read_secret
 from .._deliveries import SECRET_KEY
 from ._world import HOOK, code_of, errors_of, open_world
 
@@ -160,10 +161,16 @@ async def test_patch_changes_what_it_says(database: str) -> None:
         ({"disabledReason": "because"}, {"$.disabledReason"}),
         ({"active": "yes"}, {"$.active"}),
         ({"secret": "whsec_x"}, {"$.secret"}),
+        (
+            {"id": "wh_x", "url": "x", "active": 1, "z": 1, "eventTypes": ["!", "a", "a", 7]},
+            {"$.id", "$.url", "$.active", "$.z"}
+            | {"$.eventTypes[0]", "$.eventTypes[2]", "$.eventTypes[3]"},
+        ),
+        (b'{"fifo":true,"fifo":false}', {"$.fifo"}),
     ],
 )
 async def test_patch_that_cannot_be_is_refused(
-    module_database: str, patch: dict[str, object], wrong: set[str]
+    module_database: str, patch: object, wrong: set[str]
 ) -> None:
     """400 with the paths, and the webhook is as it was."""
     async with open_world(module_database) as world:
@@ -232,6 +239,34 @@ async def test_disabled_webhook_says_why_and_is_brought_back(database: str) -> N
         assert (back.json()["active"], back.json()["disabledReason"]) == (True, None)
         assert back.json()["failingSince"] is None
         assert await world.try_webhooks("delivered", status=200) == 1
+
+
+async def test_disabled_webhook_is_told_of_without_its_query(database: str) -> None:
+    """A token in it is no business of the tenant's other receivers."""
+    async with open_world(database) as world:
+        tenant = await world.tenant()
+        made = await tenant.make_webhook(url="https://example.com/hooks?token=secret&x=?")
+        other = await tenant.make_webhook(eventTypes=["webhook.*"])
+        await tenant.send()
+        work = world.stores.webhook_work
+        (claimed,) = await work.claim(tenant.id, limit=1, lease_seconds=60, parallel=20)
+        gone = Finished(
+            item_id=claimed.item_id,
+            attempts_before=0,
+            attempt=AttemptRecord(1, datetime.datetime.now(datetime.UTC), 410, None, 3.0, None),
+            outcome="dead",
+            endpoint=EndpointChange(is_failing=True, disable_reason="gone"),
+        )
+        assert await work.finish(tenant.id, [gone]) == 1
+        await world.fan_out()
+        (news,) = await tenant.items(f"/api/deliveries?webhookId={other['id']}")
+        event = (await tenant.ask("GET", f"/api/events/{news['eventId']}")).json()
+        assert event["type"] == "webhook.disabled"
+        assert event["payload"] == {
+            "webhookId": made["id"],
+            "url": "https://example.com/hooks",
+            "disabledReason": "gone",
+        }
 
 
 async def test_tenant_switches_its_webhook_off_and_on(database: str) -> None:

@@ -32,6 +32,7 @@ def work(channel: str = "smtp", recipient: str = "ann@example.com", **members: A
         lane=Lane.FIRST,
         lease_until=MOMENT,
         created_at=MOMENT,
+        scheduled_since=MOMENT,
         channel=channel,
         recipient=recipient,
         subject="Grüße",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable, Mapping
 from uuid import UUID
@@ -12,14 +13,18 @@ import trio
 from trio.testing import MockClock
 
 from bulkhead_trio.delivery._schedule_rules import DEFAULT_WAITS, RetrySchedule
-from bulkhead_trio.delivery.channels import Channels, SMTPChannel, Tried
+from bulkhead_trio.delivery.channels import ATTEMPT_SECONDS, Channels, SMTPChannel, Tried
 from bulkhead_trio.delivery.channels._mail_rules import MailRefused, Reply, Trouble
 from bulkhead_trio.delivery.channels.channel import BreakerKey
 from bulkhead_trio.delivery.channels.mail_session import Envelope
 from bulkhead_trio.delivery.endpoint_breakers import FAILURES
+from bulkhead_trio.delivery.pipeline import DeliveryPipeline
 from bulkhead_trio.errors import BulkheadFull
 from bulkhead_trio.testing.cancellation import CancellationPoint, sweep_cancellations
 
+from .._memory_store import MemoryDatabase
+from .._rows import moment, seconds_since_1970
+from .._world import SCHEDULE, running, states, until
 from ._mail import MOMENT, told, work
 
 TAKEN = Reply(250, "taken")
@@ -158,6 +163,57 @@ async def test_channel_that_is_not_well_is_left_alone(autojump_clock: MockClock)
     assert channels.statistics()["smtp"].states == {"CLOSED": 1, "OPEN": 0, "HALF_OPEN": 0}
 
 
+async def test_notification_that_is_late_is_not_put_off_any_more(
+    autojump_clock: MockClock,
+) -> None:
+    """Being left alone is a failed attempt once all of the schedule's time has passed.
+
+    When it was made has no say: it may have been replayed since.
+    """
+    waits = (10.0, 20.0)
+    span = datetime.timedelta(seconds=33 + 3 * ATTEMPT_SECONDS)
+    channels = over(ScriptedDrop([MailRefused(Trouble.REFUSED)]), waits=waits, random=0.5)
+    for _ in range(-(-FAILURES // 4)):
+        await channels.send(work())
+    at = MOMENT - span
+    assert (await channels.send(work(scheduled_since=at))).outcome == "deferred"
+    long_ago = MOMENT - datetime.timedelta(days=30)
+    assert (await channels.send(work(created_at=long_ago))).outcome == "deferred"
+    at -= datetime.timedelta(seconds=1)
+    done = await channels.send(work(scheduled_since=at, attempts=1))
+    assert told(done) == ("retry", None, "not sent: the service has not been answering")
+    assert (done.attempts_before, done.retry_after_seconds) == (1, 20.0)
+    done = await channels.send(work(scheduled_since=at, attempts=2))
+    assert (done.outcome, done.retry_after_seconds) == ("dead", None)
+
+
+async def test_notifications_to_a_service_that_is_gone_come_to_an_end(
+    autojump_clock: MockClock,
+) -> None:
+    """Many, of which its breaker lets one through now and then: all end as dead letters.
+
+    Within the schedule's span, and the waits that are left to those that were hardly tried.
+    """
+    database = MemoryDatabase()
+    for _ in range(40):
+        database.notification(database.tenant())
+    channel = SMTPChannel(ScriptedDrop([MailRefused(Trouble.TIMEOUT)]), sender="a@shop.example")
+    channels = Channels(
+        {"smtp": channel}, schedule=SCHEDULE, random=lambda: 0.5, wall_clock=seconds_since_1970
+    )
+    pipeline = DeliveryPipeline(
+        "notifications", database.notifications, channels.send,
+        parallel=8, grace_seconds=0, schedule=SCHEDULE, uniform=lambda: 0.5, wall_clock=moment,
+    )  # fmt: skip
+    async with running(pipeline):
+        await until(
+            lambda: states(database.items.values()) == {"dead": 40},
+            within=SCHEDULE.span(ATTEMPT_SECONDS) + sum(SCHEDULE.waits) * 1.1 + 60,
+            every=1,
+        )
+    assert {len(item.tries) for item in database.items.values()} == {SCHEDULE.tries}
+
+
 async def test_refusals_of_messages_open_no_breaker(autojump_clock: MockClock) -> None:
     """A server that says no to some is well."""
     drop = ScriptedDrop([Reply(550, "nobody")])
@@ -200,6 +256,7 @@ class OtherChannel:
 
     behave: Callable[[], Tried]
     tried: int = 0
+    is_shared: bool = False
 
     def breaker_key(self, work: object) -> BreakerKey:
         return UUID(int=1), getattr(work, "recipient", "")
@@ -212,7 +269,9 @@ class OtherChannel:
 
 def with_channels(**channels: OtherChannel) -> Channels:
     named: Mapping[str, OtherChannel] = channels
-    return Channels(named, schedule=RetrySchedule(), random=lambda: 0.0)
+    return Channels(
+        named, schedule=RetrySchedule(), random=lambda: 0.0, wall_clock=MOMENT.timestamp
+    )
 
 
 async def test_channels_do_not_share_breakers(autojump_clock: MockClock) -> None:
@@ -225,6 +284,14 @@ async def test_channels_do_not_share_breakers(autojump_clock: MockClock) -> None
     assert bad.tried == FAILURES
     assert (await channels.send(work("good", "a"))).outcome == "delivered"
     assert (await channels.send(work("bad", "b"))).outcome == "retry"
+
+
+async def test_channels_of_one_service_for_all_are_told(autojump_clock: MockClock) -> None:
+    """The state of such a one is the channel's own; that of a tenant's server is not."""
+    one = OtherChannel(lambda: Tried("delivered"), is_shared=True)
+    channels = with_channels(one=one, many=OtherChannel(lambda: Tried("delivered")))
+    assert channels.shared == {"one"}
+    assert over(ScriptedDrop()).shared == {"smtp"}
 
 
 @pytest.mark.parametrize("error", [BulkheadFull("full"), trio.ClosedResourceError()])

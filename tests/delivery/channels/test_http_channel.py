@@ -59,7 +59,12 @@ async def posting(
         HTTPClient(ClientLimits(), resolve=guarded_resolve(policy)) as client,
     ):
         channel = HTTPChannel(client, identity=identity, wall_clock=MOMENT.timestamp)
-        channels = Channels({"http": channel}, schedule=RetrySchedule(), random=lambda: 0.0)
+        channels = Channels(
+            {"http": channel},
+            schedule=RetrySchedule(),
+            random=lambda: 0.0,
+            wall_clock=MOMENT.timestamp,
+        )
         yield Post(receiver, client, channels)
         statistics = client.statistics()
         assert statistics.connections == statistics.idle

@@ -87,6 +87,9 @@ def mail_box(**options: Any) -> Iterator[MailBox]:
         controller.stop()
 
 
+HANG_SECONDS = 120.0
+"""After which a test gives up: one that hangs, and none that is slow on a busy machine."""
+
 AUTHORITY = trustme.CA()
 
 
@@ -120,13 +123,13 @@ def channels_over(drop: ThreadedMailDrop) -> Channels:
 
 
 async def sent(drop: ThreadedMailDrop, item: NotificationWork | None = None) -> Any:
-    with trio.fail_after(20):
+    with trio.fail_after(HANG_SECONDS):
         return told(await channels_over(drop).send(item or work()))
 
 
 async def at_rest(drop: ThreadedMailDrop) -> None:
     """Wait until no thread of the drop is left, which is a moment."""
-    with trio.fail_after(5):
+    with trio.fail_after(HANG_SECONDS):
         while drop.statistics().active or drop.statistics().abandoned:
             await trio.sleep(0.002)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import email
 import email.policy
+import quopri
 import re
 from email.message import EmailMessage
 
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkhead_trio.delivery.channels.mail_session import Envelope
-from bulkhead_trio.delivery.channels.message import envelope_of
+from bulkhead_trio.delivery.channels.message import check_head, envelope_of
 
 AT = datetime.datetime(2026, 2, 11, 12, 0, tzinfo=datetime.UTC)
 
@@ -90,6 +92,94 @@ def test_mail_with_another_header_in_it_is_refused(subject: str, body: str, to: 
     """Nothing of a notification ends a line of the head."""
     with pytest.raises(ValueError, match="must"):
         made(subject, body, to)
+
+
+INJECTED = "hi\r\nFrom: ceo@bank.example\r\n\r\nphish"
+
+ENCODED_WORDS = st.builds(
+    lambda text, way, around: around.replace("*", way(text.encode())),
+    st.just(INJECTED) | st.text(max_size=40),
+    st.sampled_from(
+        [
+            lambda data: f"=?utf-8?b?{base64.b64encode(data).decode()}?=",
+            lambda data: "=?UTF-8?Q?" + "".join(f"={each:02X}" for each in data) + "?=",
+            lambda data: f"=?iso-8859-1?q?{quopri.encodestring(data, header=True).decode()}?=",
+        ]
+    ),
+    st.sampled_from(["*", "a * b", "*=?utf-8?q?=0d=0a?=", " *", "=?*", "*" + "x" * 90]),
+)
+SUBJECTS = st.one_of(
+    ENCODED_WORDS,
+    st.text(st.characters(codec="utf-8"), max_size=300),
+    st.text("=?utf-8bq_0daF: \t", max_size=120),
+).filter(lambda text: text.isprintable() and len(text) <= 998)
+
+
+@given(subject=SUBJECTS)
+def test_subject_is_shown_as_it_was_given_and_changes_no_other_header(subject: str) -> None:
+    """Literally, be it an encoded word, a line of blanks, or a thousand characters."""
+    envelope = made(subject)
+    told, plain = read(envelope), read(made("hello"))
+    assert told["Subject"] == subject
+    assert told.keys() == plain.keys()
+    assert [each for each in told.items() if each[0] != "Subject"] == [
+        each for each in plain.items() if each[0] != "Subject"
+    ]
+    assert told.get_content() == "text\r\n"
+    head = envelope.content.partition(b"\r\n\r\n")[0]
+    assert max(map(len, head.split(b"\r\n"))) <= 78
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "=?utf-8?q?hi=0d=0aFrom:_ceo@bank.example=0d=0a=0d=0aphish?=",
+        f"=?utf-8?b?{base64.b64encode(INJECTED.encode()).decode()}?=",
+        "=?utf-8?q?=00?=",
+        " two  blanks ",
+        "",
+        "x" * 998,
+        "ü" * 998,
+    ],
+)
+def test_subject_that_looks_like_something_else_is_text(subject: str) -> None:
+    """What is written as an encoded word is no other's way to write a line of the head."""
+    message = read(made(subject))
+    assert message["Subject"] == subject
+    assert message["From"] == "alerts@shop.example"
+    assert message.get_content() == "text\r\n"
+
+
+def test_address_that_is_an_encoded_word_is_refused() -> None:
+    """Programs decode them there too, whatever RFC 2047 says of that."""
+    with pytest.raises(ValueError, match="before its @"):
+        made(to="=?utf-8?q?a=0d=0aBcc=3a_x=40y.de?=@example.com")
+
+
+HEAD = made().content
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (b"Subject: hello", b"Subject: hello\r\nBcc: bob@example.com"),
+        (b"Subject: hello", b"Subject: hello\r\nFrom: bob@example.com"),
+        (b"Subject: hello", b"Subject: hello\nBcc: bob@example.com"),
+        (b"Subject: hello", b"Subject: hello\rBcc: bob@example.com"),
+        (b"Subject: hello", b"Subject: hello\r\n\r\nphish"),
+        (b"Subject: hello", b"Subject: hello\r\nBcc"),
+        (b"Subject: hello", "Subject: größer".encode()),
+        (b"Subject: hello", b"Subject: a\0b"),
+        (b"Subject: hello\r\n", b""),
+        (b"From: ", b" From: "),
+    ],
+)
+def test_head_that_is_not_what_was_set_is_refused(there: bytes, instead: bytes) -> None:
+    """Whatever has made it so: each header once, no other, and no line end but CRLF."""
+    check_head(HEAD)
+    assert there in HEAD
+    with pytest.raises(ValueError, match="head"):
+        check_head(HEAD.replace(there, instead, 1))
 
 
 def test_recipient_abroad_is_told_in_ascii() -> None:
