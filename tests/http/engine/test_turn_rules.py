@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,6 +193,6 @@ def test_parties_lose_nothing_and_keep_their_own_order(parties: list[str]) -> No
     for party in "abcd":
         own = [item for item in taken if item[0] == party]
         assert own == [item for item in items if item[0] == party]
-    for number, (item, following) in enumerate(zip(taken, taken[1:], strict=False)):
+    for number, (item, following) in enumerate(itertools.pairwise(taken)):
         if item[0] == following[0]:
             assert {later[0] for later in taken[number + 1 :]} == {item[0]}
