@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 IDLE_LOAD = 0.5
@@ -14,6 +16,17 @@ class Verdict:
 
     failures: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+def joined(verdicts: Sequence[tuple[str, Verdict]], warnings: Sequence[str]) -> Verdict:
+    """The verdicts of a run's parts in one, each text under its part's name.
+
+    ``warnings`` are those of the run as a whole, and come first.
+    """
+    return Verdict(
+        tuple(f"{name}: {text}" for name, v in verdicts for text in v.failures),
+        (*warnings, *(f"{name}: {text}" for name, v in verdicts for text in v.warnings)),
+    )
 
 
 def load_warnings(load_average: float) -> list[str]:

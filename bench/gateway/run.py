@@ -10,9 +10,8 @@ from bench.gateway import neighbours, throughput
 from bench.gateway.jobs import GatewayJob
 from bench.gateway.neighbours import Neighbourhood
 from bench.gateway.world import open_world
-from bench.http.figures import JobResult
+from bench.http.run import Gathered
 from bench.http.throughput import Load, OnStep
-from bench.http.watched import ScenarioResult
 from bench.http.watching import Watch
 
 
@@ -31,15 +30,6 @@ class Plan:
     scenarios: Sequence[Neighbourhood]
     watch: Watch
     prefix: tuple[str, ...]
-
-
-@attrs.frozen
-class Gathered:
-    """What was measured, and the version of the PostgreSQL that took part."""
-
-    postgresql: str
-    jobs: tuple[JobResult, ...]
-    scenarios: tuple[ScenarioResult, ...]
 
 
 async def gather(plan: Plan, on_part: Callable[[str, int], OnStep]) -> Gathered:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
 import click
-import msgspec
 import trio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.command import (
+    end,
+    ending_if_failed,
+    output_option,
+    seed_option,
+    timestamp,
+    write_results,
+)
 from bench.database import open_database_server
-from bench.failures import RunFailed, run_explained
+from bench.failures import run_explained
 from bench.isolation.generator import GeneratorFailed
 from bench.isolation.picture import Panel, draw
 from bench.isolation.plan import LoadSettings
@@ -27,9 +32,7 @@ from bench.isolation.scenarios import SCENARIOS, Scenario, scenario_named
 from bench.isolation.verdict import judge
 from bench.machine import describe_machine
 from bench.server import ServerFailed
-from bench.verdict import Verdict, load_warnings
-
-RESULTS = Path(__file__).parent.parent / "results"
+from bench.verdict import Verdict, joined, load_warnings
 
 OnTick = Callable[[float, int], None]
 
@@ -88,21 +91,17 @@ def judge_all(measured: Sequence[Measured], warnings: Sequence[str]) -> Verdict:
     ``warnings`` are those of the run as a whole.
     """
     verdicts = [(m.result.scenario.name, judge(m.result)) for m in measured]
-    return Verdict(
-        tuple(f"{name}: {text}" for name, v in verdicts for text in v.failures),
-        (*warnings, *(f"{name}: {text}" for name, v in verdicts for text in v.warnings)),
-    )
+    return joined(verdicts, warnings)
 
 
-def write_results(run: Run, output: Path) -> None:
-    """Write JSON, Markdown and the picture into the directory ``output``."""
-    output.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode(document(run)))
-    (output / "isolation.json").write_bytes(encoded + b"\n")
+def write_all(run: Run, output: Path) -> list[Path]:
+    """Write JSON, Markdown and the picture into the directory ``output``; returns their paths."""
     text = markdown(run.results, run.machine, run.load, run.verdict)
-    (output / "isolation.md").write_text(text, encoding="utf-8")
+    written = write_results(output, "isolation", document(run), text)
+    picture = output / "isolation.png"
     panels = [Panel(r.scenario.title, run.recordings[r.scenario.name]) for r in run.results]
-    draw(panels, run.load.plan, output / "isolation.png")
+    draw(panels, run.load.plan, picture)
+    return [*written, picture]
 
 
 @click.command()
@@ -134,13 +133,8 @@ def write_results(run: Run, output: Path) -> None:
     type=click.FloatRange(1, 5_000),
     help="Requests a second to pro, and as many to enterprise.",
 )
-@click.option("--seed", default="1", show_default=True, help="Of the steady requests' instants.")
-@click.option(
-    "--output",
-    default=RESULTS,
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Directory for JSON, Markdown and picture.  [default: bench/results]",
-)
+@seed_option("Of the steady requests' instants.")
+@output_option("JSON, Markdown and picture")
 def main(
     names: tuple[str, ...],
     seconds: float,
@@ -158,15 +152,12 @@ def main(
     scenarios = [scenario_named(name) for name in names] or list(SCENARIOS)
     load = LoadSettings(rate, flood_connections, seconds, seed)
     busy = load_warnings(os.getloadavg()[0])
-    try:
+    with ending_if_failed(console):
         gathered = run_explained(
             lambda: run_with_bar(scenarios, load, console), (ServerFailed, GeneratorFailed)
         )
-    except RunFailed as failed:
-        console.print(f"FAILED: {failed}", markup=False, style="bold red")
-        sys.exit(failed.exit_code)
     run = Run(
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished_at=timestamp(),
         machine=describe_machine(),
         postgresql=gathered.postgresql,
         load=load,
@@ -174,22 +165,13 @@ def main(
         recordings={m.result.scenario.name: m.recordings for m in gathered.measured},
         verdict=judge_all(gathered.measured, busy),
     )
-    write_results(run, output)
-    _print(run, output, console)
-    sys.exit(1 if run.verdict.failures else 0)
-
-
-def _print(run: Run, output: Path, console: Console) -> None:
+    written = write_all(run, output)
     for result in run.results:
         console.print(terminal_table(result))
         for sentence in details(result):
             console.print(f"  {sentence}", markup=False, highlight=False)
         console.print()
-    for warning in run.verdict.warnings:
-        console.print(f"Note: {warning}.", markup=False, style="yellow")
-    style = "bold red" if run.verdict.failures else "bold green"
-    console.print(conclusion(run.verdict), markup=False, style=style)
-    console.print(f"Written to {output}: isolation.json, isolation.md, isolation.png")
+    end(run.verdict, conclusion(run.verdict), written, console)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import pytest
 from bench.gateway.__main__ import judge_all
 from bench.gateway.jobs import CROWD, JOBS, MAP, ONE, PLAIN, REDIS, GatewayJob
 from bench.gateway.neighbours import NEIGHBOURHOODS, NeighbourResult
-from bench.gateway.run import Gathered
 from bench.gateway.verdict import judge_neighbours
 from bench.gateway.versions import version_in
 from bench.gateway.world import missing
 from bench.http.figures import JobResult
 from bench.http.report import Run, document, makeup, markdown, terminal_tables
+from bench.http.run import Gathered
 from bench.http.subjects import SERVE, Role
 from bench.http.throughput import Load
 from bench.http.verdict import judge_job
