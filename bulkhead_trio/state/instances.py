@@ -36,7 +36,9 @@ class Instances:
     Attributes:
         instance_id: of this instance.
         count: of all, as last known: ``at_least`` before Redis was ever asked, and while it is away
-            what it was before.
+            what it was before. More are believed at once, fewer when nobody else has said that he
+            is there for as long as an instance counts: a Redis that has come back empty knows at
+            first only whoever asks first.
 
     Raises:
         ValueError: ``instance_id`` is no single word, or a number makes no sense.
@@ -56,12 +58,24 @@ class Instances:
         self.count = self._at_least = at_least
         self._state = state
         self._seconds = heartbeat_seconds
+        self._fewer: tuple[float, int] | None = None  # since when, and how many were heard of since
         self._is_back = trio.Event()
         state.subscribe(CHANNEL, self._told)
         state.on_return(self._came_back)
 
     def _told(self, message: bytes) -> None:
-        self.count = max(self._at_least, int(message))
+        self._hear_of(int(message))
+
+    def _hear_of(self, count: int) -> None:
+        count = max(self._at_least, count)
+        if count >= self.count:
+            self.count, self._fewer = count, None
+            return
+        now = trio.current_time()
+        since, most = self._fewer or (now, count)
+        self._fewer = (since, max(most, count))
+        if now - since >= self._seconds * KEPT_HEARTBEATS:
+            (_, self.count), self._fewer = self._fewer, None
 
     def _came_back(self) -> None:
         self._is_back.set()
@@ -85,4 +99,4 @@ class Instances:
     async def _beat(self, kept_seconds: float) -> None:
         command = INSTANCES.on([KEY], [self.instance_id, round(kept_seconds * 1000)])
         with suppress(StateUnavailable):  # the next heartbeat comes anyway
-            self.count = max(self._at_least, int(await self._state.call(command)))
+            self._hear_of(int(await self._state.call(command)))

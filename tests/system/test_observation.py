@@ -20,7 +20,7 @@ DEFAULTS: dict[str, dict[str, int | None]] = {
     "pro": {"connections": 20, "workers": 30, "queue": 60, "limit": 1000},
     "enterprise": {"connections": 50, "workers": 60, "queue": 120, "limit": None},
 }
-LABELS = {"tier", "pipeline", "reason", "outcome", "state", "le"}
+LABELS = {"tier", "pipeline", "incident", "breaker", "reason", "outcome", "state", "le"}
 STANDARD = ("process_", "python_")
 
 
