@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -102,7 +103,6 @@ async def open_application(
         workers: how many processes this server is.
     """
     async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-        tiers: dict[str, Tier[Connection]] = {}
         fronts: list[Front] = []
         durations = Durations()
         ledger = await stack.enter_async_context(open_ledger(settings, ground, workers=workers))
@@ -115,28 +115,24 @@ async def open_application(
             )
         )
         publish = deliveries.delivery.domain.publish
-        for tier_settings in settings.tiers:
-            tier = _make_tier(
-                tier_settings,
+        tiers = {
+            each.name: _make_tier(
+                each,
                 ground.conninfo,
                 durations,
                 ledger.directory.weight_of,
-                TierBreakerNews(tier_settings.name, publish),
+                TierBreakerNews(each.name, publish),
             )
-            tiers[tier.name] = tier
+            for each in settings.tiers
+        }
+        for tier in tiers.values():
             await nursery.start(tier.run)
         operations = create_pool(
             "ops", PoolSettings(ground.conninfo, OPERATIONS_CONNECTIONS, CONNECT_SECONDS)
         )
         await nursery.start(operations.run)
         desk = await _open_order_desk(settings, ground.conninfo, nursery, order_news(publish))
-        access_log = open_access_log(
-            level=settings.log_level, format=settings.log_format, always=logged
-        )
-        if isinstance(access_log, JSONAccessLog):
-            await nursery.start(access_log.run)
-        outlet = log_outlet()
-        nursery.start_soon(outlet.run)
+        access_log, outlet = await _open_logs(settings, logged, nursery)
         gate = DrainGate()
         guard = AdminGuard(
             ground.admin_key,
@@ -148,15 +144,10 @@ async def open_application(
                 settings, ledger, tiers, gate, guard, identities, worker=worker, workers=workers
             )
         )
-        reader = ProcessReader(
-            tiers,
-            desk,
-            durations,
-            lambda: _serving(fronts, outlet),
-            gateway.numbers,
-            deliveries.snapshot,
+        serving = partial(_serving, fronts, outlet)
+        census = make_census(
+            ProcessReader(tiers, desk, durations, serving, gateway.numbers, deliveries.snapshot)
         )
-        census = make_census(reader)
         yield _compose(
             settings, tiers, operations, desk, gate, guard, census, fronts, access_log, ledger,
             gateway, deliveries,
@@ -164,6 +155,19 @@ async def open_application(
         # While nothing is cancelled: deliveries under way may end, and say how they ended.
         await stack.aclose()
         nursery.cancel_scope.cancel()
+
+
+async def _open_logs(
+    settings: Settings, logged: Mapping[str, object], nursery: trio.Nursery
+) -> tuple[AccessLog, Outlet]:
+    access_log = open_access_log(
+        level=settings.log_level, format=settings.log_format, always=logged
+    )
+    if isinstance(access_log, JSONAccessLog):
+        await nursery.start(access_log.run)
+    outlet = log_outlet()
+    nursery.start_soon(outlet.run)
+    return access_log, outlet
 
 
 def _compose(

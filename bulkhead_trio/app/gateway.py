@@ -127,25 +127,11 @@ class Gateway:
     Attributes:
         plane: serves what is no path of ours.
         resources: of the admin surface.
-        routing: its routes.
-        groups: their upstreams.
-        proxy: passes requests on.
-        client: asks upstreams.
-        traffic: what went where.
-        limits: of tenants.
-        shared: what instances have in common.
         numbers: reads what all of it has counted.
     """
 
     plane: GatewayPlane
     resources: tuple[Resource, ...]
-    routing: Routing
-    groups: Groups
-    proxy: Proxy
-    client: HTTPClient
-    traffic: Traffic
-    limits: LocalTenantLimits | SharedTenantLimits
-    shared: Shared | None
     numbers: GatewayNumbers
 
 
@@ -182,14 +168,7 @@ async def open_gateway(
     limits: LocalTenantLimits | SharedTenantLimits = (
         LocalTenantLimits(worker=worker, workers=workers) if shared is None else shared.limits
     )
-    chance = random.SystemRandom()
-    groups = Groups(
-        check=_check_by(client),
-        random=chance.random,
-        listeners=(_log_health,),
-        board=None if shared is None else shared.health,
-        make_breaker=local_breaker if shared is None else shared.breakers.breaker,
-    )
+    groups = _groups(client, shared)
     routing, traffic = Routing(ledger.routes, groups, identities), Traffic()
     proxy = Proxy(
         routing,
@@ -200,13 +179,8 @@ async def open_gateway(
         max_body_bytes=settings.max_proxy_body_bytes,
         traffic=traffic,
     )
-
-    def changed(event: Changed) -> None:
-        ledger.directory.on_change(event)
-        routing.on_change(event)
-
     feed = create_change_feed(ledger.conninfo, [ledger.directory.on_change, routing.on_change])
-    door = AdminDoor(guard, has_own_listener=settings.admin_bind is not None)
+    resources = _resources(settings, ledger, guard, policy, routing, groups, identities)
     async with trio.open_nursery() as nursery:
         for part in (client, groups, routing, feed):
             await nursery.start(part.run)
@@ -219,33 +193,53 @@ async def open_gateway(
                 gate=gate,
                 trusted_proxies=settings.trusted_proxies,
             ),
-            resources=(
-                TenantsResource(
-                    ledger.tenants, ledger.keys, door, tiers=tuple(tiers), changed=changed
-                ),
-                RoutesResource(
-                    ledger.routes,
-                    ledger.tenants,
-                    door,
-                    check_url=policy.check_url,
-                    health=RouteHealth(groups, _utc_now),
-                    changed=changed,
-                    identities={name: each.audience for name, each in identities.items()},
-                ),
-                AuditResource(ledger.audit, door),
-            ),
-            routing=routing,
-            groups=groups,
-            proxy=proxy,
-            client=client,
-            traffic=traffic,
-            limits=limits,
-            shared=shared,
+            resources=resources,
             numbers=GatewayNumbers(
                 routing, groups, traffic, proxy, client, limits, ledger.directory, feed, shared
             ),
         )
         nursery.cancel_scope.cancel()
+
+
+def _groups(client: HTTPClient, shared: Shared | None) -> Groups:
+    return Groups(
+        check=_check_by(client),
+        random=random.SystemRandom().random,
+        listeners=(_log_health,),
+        board=None if shared is None else shared.health,
+        make_breaker=local_breaker if shared is None else shared.breakers.breaker,
+    )
+
+
+def _resources(
+    settings: Settings,
+    ledger: Ledger,
+    guard: AdminGuard,
+    policy: NetworkPolicy,
+    routing: Routing,
+    groups: Groups,
+    identities: Identities,
+) -> tuple[Resource, ...]:
+    door = AdminDoor(guard, has_own_listener=settings.admin_bind is not None)
+    tiers = tuple(tier.name for tier in settings.tiers)
+
+    def changed(event: Changed) -> None:
+        ledger.directory.on_change(event)
+        routing.on_change(event)
+
+    return (
+        TenantsResource(ledger.tenants, ledger.keys, door, tiers=tiers, changed=changed),
+        RoutesResource(
+            ledger.routes,
+            ledger.tenants,
+            door,
+            check_url=policy.check_url,
+            health=RouteHealth(groups, _utc_now),
+            changed=changed,
+            identities={name: each.audience for name, each in identities.items()},
+        ),
+        AuditResource(ledger.audit, door),
+    )
 
 
 def _utc_now() -> datetime.datetime:

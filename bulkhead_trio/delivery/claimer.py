@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, Generic, TypeVar
 from uuid import UUID
@@ -11,9 +10,9 @@ import trio
 
 from bulkhead_trio.delivery._signal import Bell
 from bulkhead_trio.delivery.backoff import STORE_SECONDS, Backoff, is_outage
-from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.leases import Held, Run
 from bulkhead_trio.delivery.slowness import Slowness
-from bulkhead_trio.delivery.stores import Work, WorkStore
+from bulkhead_trio.delivery.stores import Work
 from bulkhead_trio.policies.deadline import deadline
 
 W = TypeVar("W", bound=Work)
@@ -26,25 +25,18 @@ class Claimer(Generic[W]):
     """One pipeline's claims.
 
     Args:
-        name: the pipeline's, for logs.
-        store: where the work is.
-        owner: in whose name it is leased.
-        holdings: what is held.
+        run: the pipeline's.
         parallel: the workers.
         lease_seconds: how long a lease lasts.
         size: how many to claim now; 0: none.
         hand: takes what is to be begun; never waits.
         slowness: knows whose sends take long.
         poll_seconds: between two looks when nobody says anything.
-        uniform: a source of numbers in [0, 1).
     """
 
     def __init__(
         self,
-        name: str,
-        store: WorkStore[W],
-        owner: UUID,
-        holdings: Holdings[W],
+        run: Run[W],
         *,
         parallel: int,
         lease_seconds: float,
@@ -52,19 +44,16 @@ class Claimer(Generic[W]):
         hand: Callable[[Sequence[Held[W]]], None],
         slowness: Slowness[W],
         poll_seconds: float = POLL_SECONDS,
-        uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._store = store
-        self._owner = owner
-        self._holdings = holdings
+        self._store, self._owner, self._holdings = run.store, run.owner, run.holdings
         self._parallel = parallel
         self._lease_seconds = lease_seconds
         self._size = size
         self._hand = hand
         self._slowness = slowness
         self._poll_seconds = poll_seconds
-        self._uniform = uniform
-        self._backoff = Backoff(f"claiming for {name}", uniform=uniform)
+        self._uniform = run.uniform
+        self._backoff = Backoff(f"claiming for {run.name}", uniform=run.uniform)
         self._bell = Bell()
         self._ask_again_at = float("-inf")
         self._is_stopping = False

@@ -9,12 +9,10 @@ somebody else has taken the work meanwhile, it is dropped and the delivery happe
 from __future__ import annotations
 
 import logging
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
-from uuid import UUID
 
 import msgspec
 import trio
@@ -22,8 +20,8 @@ import trio
 from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._signal import Bell
 from bulkhead_trio.delivery.backoff import STORE_SECONDS, Backoff, is_outage
-from bulkhead_trio.delivery.leases import Held, Holdings
-from bulkhead_trio.delivery.stores import Work, WorkStore
+from bulkhead_trio.delivery.leases import Held, Run
+from bulkhead_trio.delivery.stores import Work
 from bulkhead_trio.policies.deadline import deadline
 
 W = TypeVar("W", bound=Work)
@@ -43,30 +41,20 @@ class Finisher(Generic[W]):
     """One pipeline's writer of results.
 
     Args:
-        name: the pipeline's, for logs.
-        store: where they are written.
-        owner: whose leases they are under.
-        holdings: what is held; a result that is written is let go.
+        run: the pipeline's; a result that is written is held no more.
         on_written: called after each batch: an endpoint may have room again.
-        uniform: a source of numbers in [0, 1) that spreads tries while the database is away.
     """
 
     def __init__(
         self,
-        name: str,
-        store: WorkStore[W],
-        owner: UUID,
-        holdings: Holdings[W],
+        run: Run[W],
         *,
         on_written: Callable[[], None],
-        uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._name = name
-        self._store = store
-        self._owner = owner
-        self._holdings = holdings
+        self._name = run.name
+        self._store, self._owner, self._holdings = run.store, run.owner, run.holdings
         self._on_written = on_written
-        self._backoff = Backoff(f"writing results of {name}", uniform=uniform)
+        self._backoff = Backoff(f"writing results of {run.name}", uniform=run.uniform)
         self._waiting: deque[Held[W]] = deque()
         self._bell = Bell()
         self._emptied = trio.lowlevel.ParkingLot()

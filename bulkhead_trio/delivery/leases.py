@@ -7,7 +7,8 @@ what cannot be renewed is let go: its send is cancelled, since by now somebody e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import attrs
 import trio
 
 from bulkhead_trio.database.work_records import Finished
-from bulkhead_trio.delivery.stores import Work
+from bulkhead_trio.delivery.stores import Work, WorkStore
 
 W = TypeVar("W", bound=Work)
 
@@ -111,3 +112,22 @@ class Holdings(Generic[W]):
             elif held.result is None:
                 # What has a result may just have been written; else the writing will show it.
                 self.lose(held)
+
+
+@attrs.frozen(eq=False)
+class Run(Generic[W]):
+    """One run of one pipeline: what its stages have in common.
+
+    Attributes:
+        name: the pipeline's, for logs.
+        store: where the work is.
+        owner: in whose name it is leased.
+        holdings: what is held.
+        uniform: a source of numbers in [0, 1) that keeps instances apart.
+    """
+
+    name: str
+    store: WorkStore[W]
+    owner: UUID
+    holdings: Holdings[W]
+    uniform: Callable[[], float] = random.random

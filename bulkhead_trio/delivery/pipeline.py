@@ -29,7 +29,7 @@ from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.backoff import is_outage
 from bulkhead_trio.delivery.claimer import POLL_SECONDS, Claimer
 from bulkhead_trio.delivery.finisher import Finisher
-from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.leases import Held, Holdings, Run
 from bulkhead_trio.delivery.renewing import SWEEP_SECONDS, Renewing
 from bulkhead_trio.delivery.sending import Sending, utc_now
 from bulkhead_trio.delivery.settings import MOST_PARALLEL
@@ -96,49 +96,36 @@ class DeliveryPipeline(Generic[W]):
         self._grace_seconds = grace_seconds
         self._owner = uuid4()
         self._holdings = Holdings[W]()
+        run = Run(name, store, self._owner, self._holdings, uniform)
         slowness = Slowness(self._holdings, parallel)
         self._claimer = Claimer(
-            name,
-            store,
-            self._owner,
-            self._holdings,
+            run,
             parallel=parallel,
             lease_seconds=lease_seconds,
             size=self._claim_size,
             hand=self._hand,
             slowness=slowness,
             poll_seconds=poll_seconds,
-            uniform=uniform,
         )
         self._finisher = Finisher(
-            name,
-            store,
-            self._owner,
-            self._holdings,
+            run,
             on_written=self._claimer.work_may_be_there,
-            uniform=uniform,
         )
         self._sending = Sending(
-            name,
+            run,
             send,
-            self._holdings,
             self._finisher,
             schedule=RetrySchedule() if schedule is None else schedule,
             limit_seconds=limit_seconds,
             slowness=slowness,
             on_taken=self._claimer.there_may_be_room,
             wall_clock=wall_clock,
-            uniform=uniform,
         )
         self._renewing = Renewing(
-            name,
-            store,
-            self._owner,
-            self._holdings,
+            run,
             lease_seconds=lease_seconds,
             on_swept=self._claimer.work_may_be_there,
             sweep_seconds=sweep_seconds,
-            uniform=uniform,
         )
         self._supervisors = {
             stage: Supervisor(f"the {stage} of {name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 from uuid import UUID
@@ -11,8 +10,8 @@ from uuid import UUID
 import trio
 
 from bulkhead_trio.delivery.backoff import STORE_SECONDS, Backoff, is_outage
-from bulkhead_trio.delivery.leases import Held, Holdings
-from bulkhead_trio.delivery.stores import Work, WorkStore
+from bulkhead_trio.delivery.leases import Held, Run
+from bulkhead_trio.delivery.stores import Work
 from bulkhead_trio.policies.deadline import deadline
 
 W = TypeVar("W", bound=Work)
@@ -30,38 +29,28 @@ class Renewing(Generic[W]):
     """One pipeline's care for leases.
 
     Args:
-        name: the pipeline's, for logs.
-        store: where the leases are.
-        owner: whose are renewed.
-        holdings: what is held.
+        run: the pipeline's.
         lease_seconds: how long a lease lasts.
         on_swept: called when leases of others were given back: there is work.
         sweep_seconds: between two looks for such.
-        uniform: a source of numbers in [0, 1).
     """
 
     def __init__(
         self,
-        name: str,
-        store: WorkStore[W],
-        owner: UUID,
-        holdings: Holdings[W],
+        run: Run[W],
         *,
         lease_seconds: float,
         on_swept: Callable[[], None],
         sweep_seconds: float = SWEEP_SECONDS,
-        uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._name = name
-        self._store = store
-        self._owner = owner
-        self._holdings = holdings
+        self._name = run.name
+        self._store, self._owner, self._holdings = run.store, run.owner, run.holdings
         self._lease_seconds = lease_seconds
         self._on_swept = on_swept
         self._sweep_seconds = sweep_seconds
-        self._uniform = uniform
-        self._renewal_backoff = Backoff(f"renewing leases of {name}", uniform=uniform)
-        self._sweep_backoff = Backoff(f"sweeping leases of {name}", uniform=uniform)
+        self._uniform = run.uniform
+        self._renewal_backoff = Backoff(f"renewing leases of {run.name}", uniform=run.uniform)
+        self._sweep_backoff = Backoff(f"sweeping leases of {run.name}", uniform=run.uniform)
         self._renewals = 0
         self._swept = 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
@@ -15,7 +14,7 @@ from bulkhead_trio.database.work_records import Finished
 from bulkhead_trio.delivery._claim_rules import Pace
 from bulkhead_trio.delivery._schedule_rules import RetrySchedule
 from bulkhead_trio.delivery.finisher import Finisher
-from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.leases import Held, Run
 from bulkhead_trio.delivery.slowness import Slowness
 from bulkhead_trio.delivery.statistics import Tally
 from bulkhead_trio.delivery.stores import Work
@@ -37,23 +36,20 @@ class Sending(Generic[W]):
     """Sends what is held, one at a time for each worker that calls `work`.
 
     Args:
-        name: the pipeline's, for logs.
+        run: the pipeline's.
         send: sends one, and says what became of it.
-        holdings: what is held.
         finisher: is given what became of each.
         schedule: says when something is tried again whose send raised.
         limit_seconds: the longest that one send may take, whatever it does.
         slowness: is told how long each send took.
         on_taken: called whenever a worker has taken something: there is room again.
         wall_clock: the time as people are told it.
-        uniform: a source of numbers in [0, 1).
     """
 
     def __init__(
         self,
-        name: str,
+        run: Run[W],
         send: Callable[[W], Awaitable[Finished]],
-        holdings: Holdings[W],
         finisher: Finisher[W],
         *,
         schedule: RetrySchedule,
@@ -61,18 +57,17 @@ class Sending(Generic[W]):
         slowness: Slowness[W],
         on_taken: Callable[[], None],
         wall_clock: Callable[[], datetime] = utc_now,
-        uniform: Callable[[], float] = random.random,
     ) -> None:
-        self._name = name
+        self._name = run.name
         self._send = send
-        self._holdings = holdings
+        self._holdings = run.holdings
         self._finisher = finisher
         self._schedule = schedule
         self._limit_seconds = limit_seconds
         self._slowness = slowness
         self._on_taken = on_taken
         self._wall_clock = wall_clock
-        self._uniform = uniform
+        self._uniform = run.uniform
         self.tally = Tally()
         self._pace = Pace()
         self._active = 0

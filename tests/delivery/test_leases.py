@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from bulkhead_trio.delivery.finisher import Finisher
-from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.leases import Held, Holdings, Run
 from bulkhead_trio.delivery.sending import Sending
 from bulkhead_trio.delivery.slowness import Slowness
 
@@ -96,13 +96,11 @@ async def test_work_whose_lease_is_gone_in_line_is_not_begun(
     (work, *_) = await works(1)
     holdings, receiver = Holdings[AnyWork](), Receiver()
     database = MemoryDatabase()
-    finisher = Finisher[AnyWork](
-        "webhooks", database.webhooks, uuid4(), holdings, on_written=lambda: None
-    )
+    run = Run[AnyWork]("webhooks", database.webhooks, uuid4(), holdings)
+    finisher = Finisher[AnyWork](run, on_written=lambda: None)
     sending = Sending[AnyWork](
-        "webhooks",
+        run,
         receiver.send,
-        holdings,
         finisher,
         schedule=SCHEDULE,
         limit_seconds=10.0,

@@ -12,7 +12,7 @@ from bulkhead_trio.database.event_records import Added, EventDraft
 from bulkhead_trio.delivery.claimer import Claimer
 from bulkhead_trio.delivery.events import EventWriter
 from bulkhead_trio.delivery.finisher import Finisher
-from bulkhead_trio.delivery.leases import Held, Holdings
+from bulkhead_trio.delivery.leases import Held, Holdings, Run
 from bulkhead_trio.delivery.sending import Sending
 from bulkhead_trio.delivery.slowness import Slowness
 from bulkhead_trio.errors import Shed
@@ -54,16 +54,12 @@ async def test_claimer_cancelled_anywhere_knows_what_it_handed_on(
         handed: list[Held[AnyWork]] = []
         owner = uuid4()
         claimer = Claimer[AnyWork](
-            "webhooks",
-            database.webhooks,
-            owner,
-            holdings,
+            Run("webhooks", database.webhooks, owner, holdings, lambda: 0.5),
             parallel=8,
             lease_seconds=60.0,
             size=lambda: 2,
             hand=handed.extend,
             slowness=Slowness(holdings, 8),
-            uniform=lambda: 0.5,
         )
         with point, trio.move_on_after(2.5):
             await claimer.run()
@@ -85,13 +81,11 @@ async def test_worker_cancelled_anywhere_loses_no_work(autojump_clock: MockClock
         works = await database.webhooks.claim(owner, limit=3, lease_seconds=60.0, parallel=8)
         holdings, receiver = Holdings[AnyWork](), Receiver(seconds=1.0)
         receiver.raises[works[1].item_id] = KeyError("scripted")
-        finisher = Finisher[AnyWork](
-            "webhooks", database.webhooks, owner, holdings, on_written=lambda: None
-        )
+        run = Run[AnyWork]("webhooks", database.webhooks, owner, holdings)
+        finisher = Finisher[AnyWork](run, on_written=lambda: None)
         sending = Sending[AnyWork](
-            "webhooks",
+            run,
             receiver.send,
-            holdings,
             finisher,
             schedule=SCHEDULE,
             limit_seconds=10.0,
@@ -126,9 +120,8 @@ async def test_finisher_cancelled_anywhere_writes_each_result_once(
         owner = uuid4()
         works = await database.webhooks.claim(owner, limit=4, lease_seconds=60.0, parallel=8)
         holdings, receiver = Holdings[AnyWork](), Receiver(seconds=0.0)
-        finisher = Finisher[AnyWork](
-            "webhooks", database.webhooks, owner, holdings, on_written=lambda: None
-        )
+        run = Run[AnyWork]("webhooks", database.webhooks, owner, holdings)
+        finisher = Finisher[AnyWork](run, on_written=lambda: None)
         receiver.responses[works[2].item_id] = "\0"
         database.webhooks.refused_responses.add("\0")
         for held in holdings.take(works, lease_until=trio.current_time() + 60):
