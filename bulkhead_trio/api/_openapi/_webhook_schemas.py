@@ -10,27 +10,7 @@ from bulkhead_trio.api.webhooks import GRACE_SECONDS, LONGEST_GRACE_SECONDS
 
 def webhook_schemas() -> JSON:
     """For ``components.schemas``."""
-    written = _webhook_members()
-    kept = {
-        "id": own_id("wh"),
-        **{
-            name: {k: v for k, v in each.items() if k != "default"}
-            for name, each in written.items()
-        },
-        "active": {"type": "boolean", "description": "While false, what comes for it waits."},
-        "disabledReason": {
-            "type": ["string", "null"],
-            "description": "Why the server has switched it off: `gone` (it answered 410), "
-            "`failing` (nothing but failures for days); null: it has not.",
-        },
-        "failingSince": {
-            **MAYBE_MOMENT,
-            "description": "Since when nothing could be delivered; null: the last try was good.",
-        },
-        "createdAt": dict(MOMENT),
-        "updatedAt": dict(MOMENT),
-        "version": counted("One more with each change; `ETag` names it."),
-    }
+    written, kept = _webhook_members(), _kept_members()
     secret = {
         "secret": {
             "type": "string",
@@ -55,10 +35,7 @@ def webhook_schemas() -> JSON:
             "type": "object",
             "description": "What to change, as a JSON merge patch (RFC 7396).",
             "properties": {
-                **{
-                    name: {k: v for k, v in each.items() if k != "default"}
-                    for name, each in written.items()
-                },
+                **_without_defaults(written),
                 "active": active,
             },
         },
@@ -84,6 +61,34 @@ def webhook_schemas() -> JSON:
         "TestSent": described_object(
             "A test event is on its way.", {"id": own_id("dlv"), "eventId": own_id("evt")}
         ),
+    }
+
+
+def _kept_members() -> JSON:
+    return {
+        "id": own_id("wh"),
+        **_without_defaults(_webhook_members()),
+        "active": {"type": "boolean", "description": "While false, what comes for it waits."},
+        "disabledReason": {
+            "type": ["string", "null"],
+            "description": "Why the server has switched it off: `gone` (it answered 410), "
+            "`failing` (nothing but failures for days); null: it has not.",
+        },
+        "failingSince": {
+            **MAYBE_MOMENT,
+            "description": "Since when nothing could be delivered; null: the last try was good.",
+        },
+        "createdAt": dict(MOMENT),
+        "updatedAt": dict(MOMENT),
+        "version": counted("One more with each change; `ETag` names it."),
+    }
+
+
+def _without_defaults(members: JSON) -> JSON:
+    """What is there already has no defaults."""
+    return {
+        name: {key: value for key, value in each.items() if key != "default"}
+        for name, each in members.items()
     }
 
 

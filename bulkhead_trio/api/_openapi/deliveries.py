@@ -134,10 +134,19 @@ def delivery_operations() -> tuple[Operation, ...]:
     )
 
 
+_LETTER_PATH = "/api/dead-letters/{id}"
+_LETTER_TARGET = f"/api/dead-letters/{_DELIVERY_ID}"
+_SINCE = "2026-02-11T00:00:00Z"
+
+
 def dead_letter_operations() -> tuple[Operation, ...]:
     """In the order in which a reader wants them."""
-    one, target = "/api/dead-letters/{id}", f"/api/dead-letters/{_DELIVERY_ID}"
-    since = "2026-02-11T00:00:00Z"
+    listing, one = _letters_read()
+    many_again, one_again = _letters_replayed()
+    return listing, many_again, one, one_again
+
+
+def _letters_read() -> tuple[Operation, ...]:
     return (
         tenancy(
             "get",
@@ -158,29 +167,11 @@ def dead_letter_operations() -> tuple[Operation, ...]:
             ),
             answers=page_of("DeadLetterPage", _LETTER),
             label="Since this morning",
-            target=f"/api/dead-letters?from={since}",
-        ),
-        tenancy(
-            "post",
-            "/api/dead-letters/replay",
-            "replayDeadLetters",
-            tag="Dead letters",
-            summary="Have many tried again",
-            description="All that the filter describes, 1,000 of each kind at most by one request.",
-            body=("ReplayFilter", {"type": "order.*", "from": since}),
-            is_body_required=False,
-            answers={
-                "202": answer(
-                    "They are tried again.",
-                    schema("Replayed"),
-                    {"replayed": 17, "nextCursor": None},
-                )
-            },
-            label="All of orders since this morning",
+            target=f"/api/dead-letters?from={_SINCE}",
         ),
         tenancy(
             "get",
-            one,
+            _LETTER_PATH,
             "getDeadLetter",
             tag="Dead letters",
             summary="One of them, with every try",
@@ -194,11 +185,34 @@ def dead_letter_operations() -> tuple[Operation, ...]:
                 )
             },
             label="Ask",
-            target=target,
+            target=_LETTER_TARGET,
+        ),
+    )
+
+
+def _letters_replayed() -> tuple[Operation, ...]:
+    return (
+        tenancy(
+            "post",
+            "/api/dead-letters/replay",
+            "replayDeadLetters",
+            tag="Dead letters",
+            summary="Have many tried again",
+            description="All that the filter describes, 1,000 of each kind at most by one request.",
+            body=("ReplayFilter", {"type": "order.*", "from": _SINCE}),
+            is_body_required=False,
+            answers={
+                "202": answer(
+                    "They are tried again.",
+                    schema("Replayed"),
+                    {"replayed": 17, "nextCursor": None},
+                )
+            },
+            label="All of orders since this morning",
         ),
         tenancy(
             "post",
-            f"{one}/replay",
+            f"{_LETTER_PATH}/replay",
             "replayDeadLetter",
             tag="Dead letters",
             summary="Have one tried again",
@@ -213,7 +227,7 @@ def dead_letter_operations() -> tuple[Operation, ...]:
             },
             codes=("conflict",),
             label="Once more",
-            target=f"{target}/replay",
+            target=f"{_LETTER_TARGET}/replay",
         ),
     )
 
